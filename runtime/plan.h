@@ -1,0 +1,259 @@
+/* The plan: what mmc writes and mmrun runs. One description of every record, as X-macro rows, makes
+   the C struct, the encoder, the decoder and the printer (plan.c); so the format has one home.
+
+   File: "MMPLAN\0\1", u32 version, u32 zero, u64 payload bytes, u64 checksum of the payload, payload.
+   Payload: the Plan record, fields in order; integers little-endian; a string or list is a u32 count and
+   its elements. The encoding is canonical: decode then encode gives the same bytes.
+
+   Row kinds, F(kind, name): U32, U64, I64, F64, STR (char *, never NULL), BYTES (uint8_t *x; uint32_t nx),
+   INTS (int64_t *x; uint32_t nx), STRS (char **x; uint32_t nx). L(Record, name): Record *x; uint32_t nx. */
+#ifndef PLAN_H
+#define PLAN_H
+
+#include "base.h"
+
+#define PLAN_VERSION 1
+
+/* Element types: name, enum, bytes, C type, CUDA type. */
+#define DTYPES(X)                                                                                   \
+	X(f32, F32, 4, "float", "float")                                                            \
+	X(bf16, BF16, 2, "bf16", "__nv_bfloat16")                                                   \
+	X(f16, F16, 2, "f16", "__half")                                                             \
+	X(i32, I32, 4, "int32_t", "int")                                                            \
+	X(u32, U32, 4, "uint32_t", "unsigned")                                                      \
+	X(u8, U8, 1, "uint8_t", "unsigned char")                                                    \
+	X(bool, BOOL, 1, "uint8_t", "unsigned char")
+typedef enum DType {
+#define X(name, en, bytes, c, cu) DT_##en,
+	DTYPES(X)
+#undef X
+	NDTYPE
+} DType;
+size_t dtype_bytes(DType t);
+const char *dtype_name(DType t);
+
+/* Where a kernel argument lives. One allocation per space and program set, except data columns. */
+typedef enum Space {
+	SP_PARAM, /* trained parameters, one packed vector */
+	SP_OPT,   /* optimizer state, packed like the parameters */
+	SP_STAT,  /* running statistics, counters, fitted scalars, the loss log */
+	SP_ACT,   /* activations of one step, planned by liveness */
+	SP_WORK,  /* library workspace */
+	SP_DATA,  /* off = index of a data column; its rows start at the pointer */
+	NSPACE
+} Space;
+extern const char *const space_names[NSPACE];
+
+/* ---- data: tables to columns ---- */
+
+typedef enum InputKind { IN_NUMBER, IN_CATEGORY, IN_TEXT, IN_TAGS } InputKind;
+typedef enum Scale { SC_LOG1P = 1, SC_ZSCORE = 2, SC_MINMAX = 4 } Scale; /* log1p first, then one of the others */
+typedef enum Missing { MISS_ZERO, MISS_CONSTANT, MISS_MEAN, MISS_MEDIAN, MISS_MODE, MISS_DROP } Missing;
+typedef enum TargetKind { TG_NUMBER, TG_BINARY } TargetKind;
+typedef enum Above { AB_CONDITION, AB_VALUE, AB_QUANTILE } Above;
+
+#define PLAN_TABLE(F, L)                                                                            \
+	F(STR, name)                                                                                \
+	F(STR, path)   /* CSV or CSV.gz, as the model file says it */                               \
+	F(STR, loc)    /* model.yaml:line:col, for messages */
+#define PLAN_INPUT(F, L)                                                                            \
+	F(STR, name)                                                                                \
+	F(U32, kind)   /* InputKind; the column is f32 for a number, i32 ids otherwise */           \
+	F(STR, from)   /* SQL expression over the joined row */                                     \
+	F(U32, scale)  /* Scale bits, numbers only */                                               \
+	F(U32, missing)/* Missing, numbers only; others get id 0 */                                 \
+	F(F64, missing_value)                                                                       \
+	F(I64, width)  /* elements a row: text tokens, tags; else 1 */                              \
+	F(I64, size)   /* ids: 0 missing or padding, 1 unknown (vocabulary only), the rest fitted or hashed */ \
+	F(U32, ids)    /* 0 the value is the id, 1 vocabulary fitted on the training split, 2 hash */ \
+	F(I64, min_count) /* a word seen less often in the training split is unknown */             \
+	F(STR, loc)
+#define PLAN_TARGET(F, L)                                                                           \
+	F(STR, name)                                                                                \
+	F(U32, kind)   /* TargetKind; the column is f32, 0 or 1 for binary */                       \
+	F(STR, from)                                                                                \
+	F(U32, scale)  /* Scale bits: the model learns the scaled value, predictions are scaled back */ \
+	F(U32, above)  /* Above, binary: `from` is a condition, or is compared (>) with a value or training quantile */ \
+	F(F64, threshold)                                                                           \
+	F(STR, loc)
+#define PLAN_DATA(F, L)                                                                             \
+	L(PlanTable, table)                                                                         \
+	F(STR, rows)   /* what follows FROM */                                                      \
+	F(STR, where)  /* or "" */                                                                  \
+	F(STR, group)  /* SQL expression that must not straddle splits, or "" for random rows */    \
+	F(STR, stratify) /* SQL expression whose classes keep their share, or "" */                 \
+	F(F64, train)  /* shares of rows (of groups where group is set); they sum to 1 */           \
+	F(F64, val)                                                                                 \
+	F(F64, test)                                                                                \
+	F(U64, seed)                                                                                \
+	L(PlanInput, input)                                                                         \
+	L(PlanTarget, target)                                                                       \
+	F(STR, base)   /* folder of the model file: relative table paths start there */             \
+	F(STR, loc)
+
+/* ---- state: what a checkpoint holds ---- */
+
+typedef enum Init { INIT_CONST, INIT_NORMAL, INIT_UNIFORM, INIT_ORTHOGONAL } Init;
+
+#define PLAN_STATE(F, L)                                                                            \
+	F(STR, name)   /* path, the tensor's name in a checkpoint */                                \
+	F(U32, dtype)                                                                               \
+	F(U32, space)  /* SP_PARAM, SP_OPT, SP_STAT */                                              \
+	F(U64, off)    /* bytes into the space */                                                   \
+	F(INTS, dim)                                                                                \
+	F(U32, init)                                                                                \
+	F(F64, a)      /* constant; mean; low */                                                    \
+	F(F64, b)      /* standard deviation; high; orthogonal: gain in a */                        \
+	F(STR, fit)    /* a scalar that data fitting sets ("viral.positive_weight"), or "" */
+
+/* SP_STAT scalars (i32 unless said) through which the runtime steers a program; all are state, so a checkpoint has them:
+     run.step      training steps done; the train program adds 1
+     run.seed      u32, of all random numbers of a run
+     run.first     first dataset row of the split that a program reads
+     run.rows      rows in that split; the train program reads row first + shuffle(epoch, step % steps_per_epoch * batch + i)
+     run.cursor    eval: row within the split of the batch's first row; the eval program adds its batch. Rows past the
+                   end read the last row: the runtime drops their outputs
+     run.steps_per_epoch   rows / batch, at least 1
+     run.total_steps       planned steps, for schedules
+     run.log       f32 [log_steps, losses]: the losses of step s are in row s % log_steps */
+
+/* ---- programs: what a device runs ---- */
+
+#define PLAN_REF(F, L)                                                                              \
+	F(U32, space)                                                                               \
+	F(U64, off)    /* bytes; SP_DATA: column index */                                           \
+	F(U64, bytes)  /* extent read or written; SP_DATA: bytes a row */
+#define PLAN_CUBIN(F, L)                                                                            \
+	F(STR, arch)   /* sm_90 */                                                                  \
+	F(BYTES, code)
+#define PLAN_MODULE(F, L)                                                                           \
+	F(STR, source)                                                                              \
+	L(PlanCubin, cubin)
+#define PLAN_KERNEL(F, L)                                                                           \
+	F(STR, name)   /* C: void name(void *const *arg); CUDA: __global__ void name(T *, ...) */   \
+	F(U32, module)                                                                              \
+	F(U32, grid)   /* CUDA blocks */                                                            \
+	F(U32, block)  /* CUDA threads a block */                                                   \
+	F(U32, smem)   /* dynamic shared memory, bytes */
+
+typedef enum Epilogue { EPI_NONE = 0, EPI_BIAS = 1, EPI_RELU = 2, EPI_GELU = 4 } Epilogue;
+
+/* C[m,n] = epilogue(alpha * op(A)[m,k] op(B)[k,n] + beta * C + bias[n]), row-major, over batch0 x batch1.
+   Element (i, j) of op(A) is at a + i*ars + j*acs; likewise B, C. Strides in elements; one of each pair is 1. */
+#define PLAN_GEMM(F, L)                                                                             \
+	F(I64, m) F(I64, n) F(I64, k)                                                               \
+	F(I64, ars) F(I64, acs) F(I64, brs) F(I64, bcs) F(I64, crs)                                 \
+	F(I64, batch0) F(I64, batch1)                                                               \
+	F(I64, a0) F(I64, b0) F(I64, c0)                                                            \
+	F(I64, a1) F(I64, b1) F(I64, c1)                                                            \
+	F(F64, alpha) F(F64, beta)                                                                  \
+	F(U32, dtype)  /* of A and B */                                                             \
+	F(U32, ctype)  /* of C */                                                                   \
+	F(U32, tf32)                                                                                \
+	F(U32, epilogue)
+
+typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO } InstrKind;
+
+#define PLAN_INSTR(F, L)                                                                            \
+	F(U32, kind)   /* KERNEL: args in order; GEMM: A B C [bias]; COPY: dst src; ZERO: dst */    \
+	F(U32, index)  /* of the kernel or gemm */                                                  \
+	L(PlanRef, arg)                                                                             \
+	F(U32, nout)   /* the last nout arguments are written (COPY, ZERO: the first; GEMM: C) */   \
+	F(STR, what)   /* the ops inside, for tables */                                             \
+	F(STR, loc)    /* the model line */                                                         \
+	F(F64, flops)                                                                               \
+	F(F64, traffic)/* bytes that must move */
+
+#define PLAN_OUTPUT(F, L)                                                                           \
+	F(STR, name)                                                                                \
+	F(STR, role)   /* "prediction" [batch] of target `name` (a probability for binary); "loss" [batch], eval only, named
+	                  as in train.losses; "value" anything else */                              \
+	F(U32, dtype)                                                                               \
+	F(INTS, dim)                                                                                \
+	L(PlanRef, ref) /* exactly one */
+
+#define PLAN_PROGRAM(F, L)                                                                          \
+	F(STR, name)   /* "train", "eval" */                                                        \
+	F(I64, batch)                                                                               \
+	L(PlanGemm, gemm)                                                                           \
+	L(PlanKernel, kernel)                                                                       \
+	L(PlanInstr, instr)                                                                         \
+	L(PlanOutput, output)                                                                       \
+	F(U64, act_bytes)                                                                           \
+	F(U64, act_bound)  /* liveness lower bound of the activation arena */                       \
+	F(U64, work_bytes)
+#define PLAN_TARGETSET(F, L)                                                                        \
+	F(STR, target) /* "cpu", "cuda" */                                                          \
+	L(PlanModule, module)                                                                       \
+	L(PlanProgram, program)
+
+/* ---- training ---- */
+
+#define PLAN_TRAIN(F, L)                                                                            \
+	F(I64, epochs)                                                                              \
+	F(I64, batch)                                                                               \
+	F(U64, seed)                                                                                \
+	F(STR, stop_on)    /* metric watched by early stopping and for best.safetensors: "val.loss" ... */ \
+	F(I64, patience)   /* epochs without improvement; 0: never stop early */                    \
+	F(U32, maximize)   /* the watched metric is better when larger */                           \
+	F(I64, log_steps)  /* capacity of the loss log in SP_STAT, steps */                         \
+	F(STRS, losses)    /* columns of the loss log: "loss", then each head */
+
+#define PLAN_PLAN(F, L)                                                                             \
+	F(STR, model)                                                                               \
+	F(STR, source)     /* the model file as given */                                            \
+	F(STR, source_path)                                                                         \
+	F(STR, compiler)   /* mmc version and options */                                            \
+	F(STR, graph)      /* the training graph as text */                                         \
+	L(PlanData, data)  /* one, or none for a plan without data */                               \
+	L(PlanTrain, train)                                                                         \
+	L(PlanState, state)                                                                         \
+	F(U64, param_bytes)                                                                         \
+	F(U64, opt_bytes)                                                                           \
+	F(U64, stat_bytes)                                                                          \
+	L(PlanTargetset, set)
+
+/* name in C, rows */
+#define PLAN_RECORDS(R)                                                                             \
+	R(PlanTable, PLAN_TABLE) R(PlanInput, PLAN_INPUT) R(PlanTarget, PLAN_TARGET)                \
+	R(PlanData, PLAN_DATA) R(PlanState, PLAN_STATE) R(PlanRef, PLAN_REF)                        \
+	R(PlanCubin, PLAN_CUBIN) R(PlanModule, PLAN_MODULE) R(PlanKernel, PLAN_KERNEL)              \
+	R(PlanGemm, PLAN_GEMM) R(PlanInstr, PLAN_INSTR) R(PlanOutput, PLAN_OUTPUT)                  \
+	R(PlanProgram, PLAN_PROGRAM) R(PlanTargetset, PLAN_TARGETSET) R(PlanTrain, PLAN_TRAIN)      \
+	R(Plan, PLAN_PLAN)
+
+#define PLAN_FIELD(kind, name) PLAN_FIELD_##kind(name)
+#define PLAN_FIELD_U32(name) uint32_t name;
+#define PLAN_FIELD_U64(name) uint64_t name;
+#define PLAN_FIELD_I64(name) int64_t name;
+#define PLAN_FIELD_F64(name) double name;
+#define PLAN_FIELD_STR(name) char *name;
+#define PLAN_FIELD_BYTES(name) uint8_t *name; uint32_t n##name;
+#define PLAN_FIELD_INTS(name) int64_t *name; uint32_t n##name;
+#define PLAN_FIELD_STRS(name) char **name; uint32_t n##name;
+#define PLAN_FIELD_LIST(rec, name) rec *name; uint32_t n##name;
+#define PLAN_STRUCT(rec, rows) typedef struct rec { rows(PLAN_FIELD, PLAN_FIELD_LIST) } rec;
+PLAN_RECORDS(PLAN_STRUCT)
+
+/* Appends the encoded file to out. Same plan, same bytes. */
+void plan_encode(const Plan *p, Text *out);
+
+/* Decodes n bytes; every count and length is checked against what is left, the checksum and version first.
+   Memory comes from a. The result is decoded, not yet verified: call plan_verify. */
+Plan *plan_decode(Arena *a, const void *bytes, size_t n, Err *e);
+
+/* What the decoder cannot see: indices in range, references inside their spaces, states that do not overlap,
+   every activation written before it is read, no two live activations in one place, known enums.
+   Runs on every compile and every load. */
+bool plan_verify(const Plan *p, Err *e);
+
+/* Reads, decodes and verifies a file. */
+Plan *plan_load(Arena *a, const char *path, Err *e);
+
+/* All fields as indented text, long byte fields and sources cut to their size. */
+void plan_print(const Plan *p, FILE *f);
+
+const PlanTargetset *plan_targetset(const Plan *p, const char *target);           /* NULL if absent */
+const PlanProgram *plan_program(const PlanTargetset *s, const char *name, int64_t batch); /* batch 0: any */
+
+#endif
