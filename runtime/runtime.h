@@ -1,0 +1,55 @@
+/* The runtime's own parts, sectioned by file. */
+#ifndef RUNTIME_H
+#define RUNTIME_H
+
+#include "data.h"
+#include "device.h"
+
+/* ---- metrics.c: all in double, on host arrays of n ---- */
+
+typedef struct Regression {
+	double mse, mae, rmse, r2; /* r2 = 1 - SS_res / SS_tot; NaN when the target is constant */
+} Regression;
+typedef struct Classification {
+	double threshold;                 /* a row is positive when p >= threshold */
+	int64_t tp, fp, tn, fn;
+	double accuracy, precision, recall, f1;
+	double roc_auc;                   /* ties count half; NaN with one class */
+	double average_precision;         /* step-wise interpolation, as in scikit-learn */
+	double log_loss;
+} Classification;
+Regression metrics_regression(const float *pred, const float *target, int64_t n);
+Classification metrics_binary(const float *prob, const float *target, int64_t n, double threshold);
+
+/* ---- checkpoint.c: safetensors ---- */
+
+typedef struct Tensor {
+	const char *name;
+	DType dtype;
+	uint32_t ndim;
+	const int64_t *dim;
+	void *data; /* host memory */
+	uint64_t bytes;
+} Tensor;
+
+/* Writes tensors and string metadata (pairs key, value; npair pairs) atomically. Tensors are stored in the given order. */
+bool checkpoint_write(const char *path, const Tensor *t, uint32_t n, const char *const *meta, uint32_t npair, Err *e);
+
+/* A checkpoint mapped into memory. */
+typedef struct Checkpoint {
+	uint32_t ntensor;
+	Tensor *tensor;
+	uint32_t nmeta;
+	char **meta; /* pairs */
+	void *owner;
+} Checkpoint;
+bool checkpoint_open(const char *path, Checkpoint *c, Err *e); /* everything is bounds-checked: the file may be hostile */
+const Tensor *checkpoint_find(const Checkpoint *c, const char *name);
+const char *checkpoint_meta(const Checkpoint *c, const char *key); /* NULL if absent */
+void checkpoint_close(Checkpoint *c);
+
+/* ---- synth.c ---- */
+
+int cmd_synth(int argc, char **argv); /* mmrun synth; returns the exit status */
+
+#endif
