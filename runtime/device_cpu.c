@@ -1,0 +1,295 @@
+/* The CPU device: kernels are C modules with OpenMP loops inside, matrix products are OpenBLAS tiles.
+   A program is an array of resolved instructions; running it is one loop. */
+#define _GNU_SOURCE
+#include "cpu_api.h"
+
+#include <dlfcn.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define ALIGN 256
+#define HUGE_PAGE ((size_t)2 << 20)
+#define COPY_CHUNK ((size_t)1 << 20) /* bytes a thread copies at a time: less is not worth a thread */
+
+typedef struct Cpu {
+	Device base;
+	int threads;
+	CpuBuilder builder;
+	CpuBlas blas;
+} Cpu;
+
+typedef void (*KernelFn)(void *const *arg);
+
+typedef struct CpuOp {
+	uint32_t kind; /* InstrKind */
+	KernelFn fn;
+	void **arg;
+	size_t bytes; /* of a copy or zero */
+	CpuGemm gemm;
+} CpuOp;
+
+struct Exec {
+	Arena arena;
+	uint32_t nop;
+	CpuOp *op;
+};
+
+/* ---- memory ---- */
+
+/* One number of a file: after `key`, or the first. False if there is none ("max" in a cgroup). */
+static bool
+read_number(const char *path, const char *key, double *out)
+{
+	char line[256];
+	FILE *f = fopen(path, "r");
+	bool ok = false;
+	while (f && !ok && fgets(line, sizeof line, f))
+		if (!strncmp(line, key, strlen(key)))
+			ok = sscanf(line + strlen(key), "%lf", out) == 1;
+	if (f)
+		fclose(f);
+	return ok;
+}
+
+/* What the machine could give, and no more than the container may have. */
+static bool
+cpu_memory(Device *d, size_t *free_bytes, size_t *total_bytes, Err *e)
+{
+	double avail, total, limit, used;
+	(void)d;
+	if (!read_number("/proc/meminfo", "MemAvailable:", &avail) || !read_number("/proc/meminfo", "MemTotal:", &total))
+		return fail(e, "/proc/meminfo: cannot read MemAvailable and MemTotal");
+	avail *= 1024;
+	total *= 1024;
+	if (read_number("/sys/fs/cgroup/memory.max", "", &limit) && read_number("/sys/fs/cgroup/memory.current", "", &used)) {
+		total = limit < total ? limit : total;
+		avail = limit - used < avail ? limit - used : avail;
+	}
+	*free_bytes = avail > 0 ? (size_t)avail : 0;
+	*total_bytes = (size_t)total;
+	return true;
+}
+
+/* calloc gives lazily zeroed pages and keeps sanitizers aware of the end; the block's start lies before the aligned pointer. */
+static void *
+cpu_alloc(Device *d, size_t bytes, const char *what, Err *e)
+{
+	size_t avail = 0, total = 0;
+	if (!cpu_memory(d, &avail, &total, e))
+		return NULL;
+	char *raw = bytes > avail ? NULL : calloc(1, bytes + ALIGN + sizeof raw);
+	if (!raw) {
+		fail(e, "%s needs %.1f MiB, %.1f MiB free of %.1f MiB in main memory: lower the batch size or close other programs", what,
+		     (double)bytes / 0x1p20, (double)avail / 0x1p20, (double)total / 0x1p20);
+		return NULL;
+	}
+	char *p = raw + sizeof raw + (ALIGN - 1);
+	p -= (uintptr_t)p % ALIGN;
+	memcpy(p - sizeof raw, &raw, sizeof raw);
+	char *huge = p + (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
+	if (p + bytes > huge + HUGE_PAGE)
+		madvise(huge, (size_t)(p + bytes - huge) / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* a hint */
+	return p;
+}
+
+static void
+cpu_release(Device *d, void *p)
+{
+	char *raw;
+	(void)d;
+	if (!p)
+		return;
+	memcpy(&raw, (char *)p - sizeof raw, sizeof raw);
+	free(raw);
+}
+
+static void
+copy_bytes(char *dst, const char *src, size_t n, int threads)
+{
+	if (n <= COPY_CHUNK || threads == 1) {
+		memmove(dst, src, n);
+		return;
+	}
+#pragma omp parallel for num_threads(threads)
+	for (size_t i = 0; i < n; i += COPY_CHUNK)
+		memcpy(dst + i, src + i, n - i < COPY_CHUNK ? n - i : COPY_CHUNK);
+}
+
+static void
+zero_bytes(char *dst, size_t n, int threads)
+{
+	if (n <= COPY_CHUNK || threads == 1) {
+		memset(dst, 0, n);
+		return;
+	}
+#pragma omp parallel for num_threads(threads)
+	for (size_t i = 0; i < n; i += COPY_CHUNK)
+		memset(dst + i, 0, n - i < COPY_CHUNK ? n - i : COPY_CHUNK);
+}
+
+static bool
+cpu_transfer(Device *d, void *dst, const void *src, size_t n, Err *e)
+{
+	(void)e;
+	if (n)
+		copy_bytes(dst, src, n, ((Cpu *)d)->threads);
+	return true;
+}
+
+/* ---- programs ---- */
+
+static bool
+find_kernel(const PlanKernel *k, void *const *handle, CpuOp *op, const char *where, Err *e)
+{
+	void *p = dlsym(handle[k->module], k->name);
+	if (!p)
+		return fail(e, "%s: kernel %s is not in the source of its module", where, k->name);
+	memcpy(&op->fn, &p, sizeof p);
+	return true;
+}
+
+static bool
+prepare_op(Cpu *c, Exec *x, const PlanTargetset *s, const PlanProgram *p, const PlanInstr *in, const Binding *b, void *const *handle, CpuOp *op, Err *e)
+{
+	const char *where = instr_where(&x->arena, s, p, in);
+	op->kind = in->kind;
+	op->arg = instr_bind(&x->arena, p, in, b, where, e);
+	if (!op->arg)
+		return false;
+	op->bytes = in->arg[0].bytes;
+	if (in->kind == I_KERNEL)
+		return find_kernel(&p->kernel[in->index], handle, op, where, e);
+	if (in->kind == I_GEMM)
+		return cpu_blas_open(&c->blas, e) && cpu_gemm_prepare(&op->gemm, &p->gemm[in->index], op->arg, where, e);
+	return true;
+}
+
+static void
+cpu_drop(Device *d, Exec *x)
+{
+	(void)d;
+	if (!x)
+		return;
+	arena_free(&x->arena);
+	free(x);
+}
+
+static Exec *
+cpu_prepare(Device *d, const PlanTargetset *s, const PlanProgram *p, const Binding *b, Err *e)
+{
+	Cpu *c = (Cpu *)d;
+	Exec *x = xcalloc(1, sizeof *x);
+	bool *used = modules_used(&x->arena, s, p, e);
+	void **handle = arena_alloc(&x->arena, s->nmodule * sizeof *handle);
+	bool ok = used && cpu_build(&c->builder, s, p, used, handle, e);
+	x->op = arena_alloc(&x->arena, p->ninstr * sizeof *x->op);
+	for (x->nop = 0; ok && x->nop < p->ninstr; x->nop++)
+		ok = prepare_op(c, x, s, p, &p->instr[x->nop], b, handle, &x->op[x->nop], e);
+	if (!ok) {
+		cpu_drop(d, x);
+		return NULL;
+	}
+	return x;
+}
+
+static inline void
+run_op(const Cpu *c, const CpuOp *op)
+{
+	switch (op->kind) {
+	case I_KERNEL: op->fn(op->arg); break;
+	case I_GEMM: cpu_gemm_run(&c->blas, &op->gemm, c->threads); break;
+	case I_COPY: copy_bytes(op->arg[0], op->arg[1], op->bytes, c->threads); break;
+	case I_ZERO: zero_bytes(op->arg[0], op->bytes, c->threads); break;
+	}
+}
+
+static bool
+cpu_run(Device *d, Exec *x, int64_t times, Err *e)
+{
+	Cpu *c = (Cpu *)d;
+	(void)e;
+	omp_set_num_threads(c->threads); /* belongs to the calling thread, which may be a new one */
+	for (int64_t t = 0; t < times; t++)
+		for (uint32_t i = 0; i < x->nop; i++)
+			run_op(c, &x->op[i]);
+	d->launches += times * x->nop;
+	return true;
+}
+
+static bool
+cpu_sync(Device *d, Err *e)
+{
+	(void)d;
+	(void)e;
+	return true;
+}
+
+static bool
+cpu_profile(Device *d, Exec *x, int times, InstrTime *t, Err *e)
+{
+	Cpu *c = (Cpu *)d;
+	(void)e;
+	if (times < 1)
+		times = 1;
+	double *sec = xcalloc((size_t)times, sizeof *sec);
+	omp_set_num_threads(c->threads);
+	for (uint32_t i = 0; i < x->nop; i++) {
+		run_op(c, &x->op[i]); /* caches, page faults, threads */
+		for (int r = 0; r < times; r++) {
+			double start = now_seconds();
+			run_op(c, &x->op[i]);
+			sec[r] = now_seconds() - start;
+		}
+		t[i].seconds = median(sec, times);
+	}
+	free(sec);
+	return true;
+}
+
+static void
+cpu_close(Device *d)
+{
+	Cpu *c = (Cpu *)d;
+	if (!c)
+		return;
+	cpu_build_close(&c->builder);
+	free(c); /* OpenBLAS stays loaded: its threads and buffers are the process's */
+}
+
+static void
+describe(Cpu *c)
+{
+	char line[256] = "", *colon = NULL;
+	size_t avail = 0, total = 0;
+	Err ignored = {0};
+	FILE *f = fopen("/proc/cpuinfo", "r");
+	while (f && !colon && fgets(line, sizeof line, f))
+		if (!strncmp(line, "model name", 10))
+			colon = strchr(line, ':');
+	if (f)
+		fclose(f);
+	if (colon)
+		colon[strcspn(colon, "\n")] = 0;
+	cpu_memory(&c->base, &avail, &total, &ignored);
+	snprintf(c->base.info, sizeof c->base.info, "%.180s, %d threads, %.1f GiB", colon && colon[1] ? colon + 2 : "CPU", c->threads,
+	         (double)total / 0x1p30);
+}
+
+Device *
+device_cpu_open(int threads, Err *e)
+{
+	if (threads < 0 || threads > 4096) {
+		fail(e, "%d threads: give 1 to 4096, or 0 for one a core", threads);
+		return NULL;
+	}
+	Cpu *c = xcalloc(1, sizeof *c);
+	c->threads = threads ? threads : omp_get_max_threads();
+	c->base = (Device){.name = "cpu", .alloc = cpu_alloc, .release = cpu_release, .upload = cpu_transfer, .download = cpu_transfer,
+	                   .memory = cpu_memory, .prepare = cpu_prepare, .run = cpu_run, .sync = cpu_sync, .profile = cpu_profile,
+	                   .drop = cpu_drop, .close = cpu_close};
+	describe(c);
+	return &c->base;
+}
