@@ -1,0 +1,158 @@
+/* What tests/yaml_test.sh runs: reads a model file and prints what was read. The tensor language has a stand-in here,
+   so that these tests hold the YAML side alone: it knows names, numbers, brackets and |>, refuses '?' and an open
+   bracket, and the printed place of every expression is the place of its first character. */
+#include "../compiler/model.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Where the character at offset n of an expression stands in its file. */
+static Loc
+advance(const char *s, size_t n, Loc l)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (s[i] == '\n') {
+			l.line++;
+			l.col = 1;
+		} else if (((unsigned char)s[i] & 0xc0) != 0x80) {
+			l.col++;
+		}
+	}
+	return l;
+}
+
+Ast *
+parse_expr(Arena *a, const char *text, Loc l)
+{
+	size_t open[64], n = 0, len = strlen(text);
+	Ast *e = arena_alloc(a, sizeof *e);
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '?')
+			return error_at(advance(text, i, l), "stand-in: '?'"), NULL;
+		if ((text[i] == '(' || text[i] == '{') && n < LEN(open))
+			open[n++] = i;
+		if ((text[i] == ')' || text[i] == '}') && n)
+			n--;
+	}
+	if (n)
+		return error_at(advance(text, open[n - 1], l), "stand-in: open bracket"), NULL;
+	e->loc = l;
+	e->s = text;
+	e->kind = strstr(text, "|>") ? A_PIPE : text[len - 1] == ')' ? A_CALL : isdigit((unsigned char)*text) ? A_NUM :
+		!strcmp(text, "if") ? A_IF : A_NAME;
+	return e;
+}
+
+static void
+print_expr(const char *what, const Ast *e)
+{
+	if (!e)
+		return;
+	printf("%s at %d:%d: ", what, e->loc.line, e->loc.col);
+	for (const char *s = e->s; *s; s++)
+		fputs(*s == '\n' ? "\\n" : (char[]){*s, 0}, stdout);
+	putchar('\n');
+}
+
+static void
+print_data(const Model *m)
+{
+	const PlanData *d = &m->data;
+	printf("base %s, rows %s, where '%s', group '%s', stratify '%s'\n", d->base, d->rows, d->where, d->group, d->stratify);
+	printf("split %g %g %g seed %llu (%s)\n", d->train, d->val, d->test, (unsigned long long)d->seed, d->loc);
+	for (uint32_t i = 0; i < d->ntable; i++)
+		printf("table %s: %s (%s)\n", d->table[i].name, d->table[i].path, d->table[i].loc);
+	for (uint32_t i = 0; i < d->ninput; i++) {
+		const PlanInput *p = &d->input[i];
+		printf("input %s: kind %u from %s scale %u missing %u %g width %lld size %lld ids %u min_count %lld axis %s (%s, %d:%d)\n",
+			p->name, p->kind, p->from, p->scale, p->missing, p->missing_value, (long long)p->width,
+			(long long)p->size, p->ids, (long long)p->min_count, m->axis[i] ? m->axis[i] : "-", p->loc,
+			m->input_loc[i].line, m->input_loc[i].col);
+	}
+	for (uint32_t i = 0; i < d->ntarget; i++) {
+		const PlanTarget *t = &d->target[i];
+		printf("target %s: kind %u from %s scale %u above %u %g (%s, %d:%d)\n", t->name, t->kind, t->from, t->scale, t->above,
+			t->threshold, t->loc, m->target_loc[i].line, m->target_loc[i].col);
+	}
+}
+
+static void
+print_model(const Model *m)
+{
+	const PlanTrain *t = &m->train;
+	printf("model %s (%s)\n", m->name, source_path(m->file));
+	for (int i = 0; i < m->nops; i++)
+		printf("ops %s\n", m->ops[i]);
+	print_data(m);
+	for (int i = 0; i < m->nnet; i++)
+		print_expr(m->net[i].name, m->net[i].expr);
+	for (int i = 0; i < m->nloss; i++) {
+		const LossEntry *e = &m->loss[i];
+		printf("loss %s: weight %g positive %g%s\n", e->name, e->weight, e->positive_weight, e->balanced ? " balanced" : "");
+		print_expr("  of", e->of);
+		print_expr("  loss", e->loss);
+	}
+	printf("train %lld epochs of %lld, seed %llu, stop on %s patience %lld maximize %u, log %lld, clip %g\n",
+		(long long)t->epochs, (long long)t->batch, (unsigned long long)t->seed, t->stop_on, (long long)t->patience,
+		t->maximize, (long long)t->log_steps, m->clip_norm);
+	for (uint32_t i = 0; i < t->nlosses; i++)
+		printf("  log %s\n", t->losses[i]);
+	print_expr("optimizer", m->optimizer);
+	print_expr("schedule", m->schedule);
+}
+
+/* Reads damaged copies of a file: cut at every place, and each byte replaced in turn. Only a crash fails. */
+static int
+damage(const char *path, const char *scratch)
+{
+	static const char poison[] = {0, '\t', '\n', ' ', '"', '\'', '{', ']', ':', '&', '*', '!', '|', '-', '%', (char)0xff};
+	Err e = {0};
+	char *s;
+	size_t n;
+	int k = 0;
+	if (!read_file(path, &s, &n, &e) || !freopen("/dev/null", "w", stderr))
+		return 1;
+	for (size_t i = 0; i < n; i++) {
+		char *copy = xmalloc(n + 1);
+		memcpy(copy, s, n);
+		copy[i] = poison[i % sizeof poison];
+		for (int cut = 0; cut < 2; cut++) {
+			Arena a = {0};
+			FILE *f = fopen(scratch, "wb");
+			if (!f)
+				return 1;
+			fwrite(cut ? s : copy, 1, cut ? i : n, f);
+			fclose(f);
+			model_read(&a, scratch);
+			arena_free(&a);
+			k++;
+		}
+		free(copy);
+	}
+	printf("%d damaged copies read\n", k);
+	free(s);
+	return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	Arena a = {0};
+	if (argc == 2 && (!strcmp(argv[1], "--help-model") || !strcmp(argv[1], "--help-markdown"))) {
+		model_help(stdout, argv[1][7] == 'm' && argv[1][8] == 'a');
+		return 0;
+	}
+	if (argc == 4 && !strcmp(argv[1], "--damage"))
+		return damage(argv[2], argv[3]);
+	if (argc == 2 && !strcmp(argv[1], "--bug"))
+		bug("%s", "on purpose");
+	if (argc != 2)
+		return 1;
+	Model *m = model_read(&a, argv[1]);
+	if (m)
+		print_model(m);
+	arena_free(&a);
+	return m ? 0 : 2;
+}
