@@ -1,0 +1,441 @@
+/* Compile-time functions of the tensor language: what cannot be a library definition because it takes axis names,
+   makes axes, or repeats. One row each in the table at the end. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "lower.h"
+
+static Val
+tensor_arg(Lower *w, Ast *call, int i, Val *piped)
+{
+	Ast *at;
+	Val v = arg_val(w, call, i, piped, &at);
+	need_tensor(w, at, &v);
+	return v;
+}
+
+/* The argument as written, for axis names. */
+static Ast *
+ast_arg(Lower *w, Ast *call, int i, Val *piped)
+{
+	if (piped)
+		i--;
+	for (int k = 0; call->kind == A_CALL && k < call->nkid; k++)
+		if (call->kid[k]->kind != A_NAMED && i-- == 0)
+			return call->kid[k];
+	lower_fail(w, call->loc, "%s needs another argument", call->s);
+}
+
+/* Axes from positional arguments first..: each may name several. ".." means all. */
+static Val
+axes_args(Lower *w, Ast *call, int first, Val *piped, const Val *x)
+{
+	Val r = {.kind = V_AXES};
+	int n = arg_count(call, piped);
+	for (int i = first; i < n; i++) {
+		Ast *a = ast_arg(w, call, i, piped);
+		if (a->kind == A_AXIS && !strcmp(a->s, "..")) {
+			for (int k = 0; k < x->node->nd; k++)
+				r.ax[r.nax++] = x->ax[k];
+			continue;
+		}
+		Val v = need_axes(w, a);
+		for (int k = 0; k < v.nax && r.nax < MAXDIM; k++) {
+			r.ax[r.nax] = v.ax[k];
+			r.size[r.nax++] = v.size[k];
+		}
+	}
+	return r;
+}
+
+static Val
+reduce(Lower *w, Ast *call, Val *piped, Prim op)
+{
+	Val x = tensor_arg(w, call, 0, piped), axes = axes_args(w, call, 1, piped, &x);
+	int64_t at[MAXDIM];
+	const char *ax[MAXDIM];
+	int n = 0, nd = 0;
+	bool gone[MAXDIM] = {0};
+	for (int i = 0; i < axes.nax; i++)
+		gone[need_axis(w, call->loc, &x, axes.ax[i])] = true;
+	for (int i = 0; i < x.node->nd; i++) {
+		if (gone[i])
+			at[n++] = i;
+		else
+			ax[nd++] = x.ax[i];
+	}
+	if (x.node->dt == DT_BOOL)
+		x.node = mk_cast(w->g, x.node, DT_F32);
+	return val_tensor(mk_reduce(w->g, op, x.node, at, n), ax);
+}
+
+static Val
+fn_sum(Lower *w, Ast *call, Val *piped)
+{
+	return reduce(w, call, piped, P_reduce_sum);
+}
+
+/* max(x, axis..) reduces; max(a, b) compares. */
+static Val
+max_or_min(Lower *w, Ast *call, Val *piped, Prim elementwise)
+{
+	Ast *at;
+	Val v[2];
+	if (arg_count(call, piped) == 2) {
+		v[0] = arg_val(w, call, 0, piped, &at);
+		Ast *second = ast_arg(w, call, 1, piped);
+		if (second->kind != A_AXIS)
+			v[1] = arg_val(w, call, 1, piped, &at);
+		if (second->kind != A_AXIS && v[1].kind != V_AXES)
+			return apply_prim(w, call, elementwise, v, 2);
+	}
+	if (elementwise == P_max)
+		return reduce(w, call, piped, P_reduce_max);
+	v[0] = tensor_arg(w, call, 0, piped);
+	lower_fail(w, call->loc, "min over axes: write -max(-x, axis)");
+}
+
+static Val fn_max(Lower *w, Ast *call, Val *piped) { return max_or_min(w, call, piped, P_max); }
+static Val fn_min(Lower *w, Ast *call, Val *piped) { return max_or_min(w, call, piped, P_min); }
+
+/* size(x, axis..): elements along the axes; size(ids): how many ids there are. */
+static Val
+fn_size(Lower *w, Ast *call, Val *piped)
+{
+	Val x = tensor_arg(w, call, 0, piped), axes = axes_args(w, call, 1, piped, &x);
+	int64_t n = 1;
+	if (axes.nax == 0) {
+		if (!x.ids)
+			lower_fail(w, call->loc, "how many ids there are is known of inputs only: give the size");
+		return val_num((double)x.ids, true);
+	}
+	for (int i = 0; i < axes.nax; i++)
+		n *= x.node->dim[need_axis(w, call->loc, &x, axes.ax[i])];
+	return val_num((double)n, true);
+}
+
+/* split(x, c = (h: 4, d)): one axis becomes several; one size may be left out. */
+static Val
+fn_split(Lower *w, Ast *call, Val *piped)
+{
+	Val x = tensor_arg(w, call, 0, piped);
+	for (int k = 0; k < call->nkid; k++) {
+		Ast *a = call->kid[k];
+		if (a->kind != A_NAMED)
+			continue;
+		Val parts = need_axes(w, a->kid[0]);
+		int axis = need_axis(w, a->loc, &x, a->s), nd = 0, open = -1;
+		int64_t dim[MAXDIM], known = 1;
+		const char *ax[MAXDIM];
+		if (x.node->nd + parts.nax - 1 > MAXDIM)
+			lower_fail(w, a->loc, "more than %d axes", MAXDIM);
+		for (int i = 0; i < parts.nax; i++) {
+			if (parts.size[i] >= 0)
+				known *= parts.size[i];
+			else if (open >= 0)
+				lower_fail(w, a->loc, "two parts of the split lack a size");
+			else
+				open = i;
+		}
+		if (open >= 0 && known > 0)
+			parts.size[open] = x.node->dim[axis] / known;
+		if (known < 1 || known * (open >= 0 ? parts.size[open] : 1) != x.node->dim[axis])
+			lower_fail(w, a->loc, "axis %s of size %ld does not split into parts of %ld", a->s, (long)x.node->dim[axis], (long)known);
+		for (int i = 0; i < x.node->nd; i++) {
+			for (int p = 0; i == axis && p < parts.nax; p++) {
+				ax[nd] = parts.ax[p];
+				dim[nd++] = parts.size[p];
+			}
+			if (i != axis) {
+				ax[nd] = x.ax[i];
+				dim[nd++] = x.node->dim[i];
+			}
+		}
+		x = val_tensor(mk_reshape(w->g, x.node, dim, nd), ax);
+	}
+	return x;
+}
+
+/* merge(x, c = (h, d)): several axes become one, at the place of the first of them, in the order given. */
+static Val
+fn_merge(Lower *w, Ast *call, Val *piped)
+{
+	Val x = tensor_arg(w, call, 0, piped);
+	for (int k = 0; k < call->nkid; k++) {
+		Ast *a = call->kid[k];
+		if (a->kind != A_NAMED)
+			continue;
+		Val parts = need_axes(w, a->kid[0]);
+		const char *order[MAXDIM];
+		int64_t dim[MAXDIM], size = 1;
+		int n = 0, nd = 0, first = -1;
+		bool gone[MAXDIM] = {0};
+		for (int i = 0; i < parts.nax; i++) {
+			int j = need_axis(w, a->loc, &x, parts.ax[i]);
+			gone[j] = true;
+			size *= x.node->dim[j];
+		}
+		for (int i = 0; i < x.node->nd; i++) {
+			if (gone[i] && first >= 0)
+				continue;
+			if (gone[i])
+				for (int p = (first = n, 0); p < parts.nax; p++)
+					order[n++] = parts.ax[p];
+			else
+				order[n++] = x.ax[i];
+		}
+		x = permute_to(w, x, order);
+		for (int i = 0; i < n; i++) {
+			if (i > first && i < first + parts.nax)
+				continue;
+			order[nd] = i == first ? a->s : x.ax[i];
+			dim[nd++] = i == first ? size : x.node->dim[i];
+		}
+		x = val_tensor(mk_reshape(w->g, x.node, dim, nd), order);
+	}
+	return x;
+}
+
+static Val
+fn_rename(Lower *w, Ast *call, Val *piped)
+{
+	Val x = tensor_arg(w, call, 0, piped);
+	for (int k = 0; k < call->nkid; k++) {
+		Ast *a = call->kid[k];
+		if (a->kind != A_NAMED)
+			continue;
+		Val to = need_axes(w, a->kid[0]);
+		if (find_axis(&x, to.ax[0]) >= 0)
+			lower_fail(w, a->loc, "there is an axis %s already", to.ax[0]);
+		x.ax[need_axis(w, a->loc, &x, a->s)] = to.ax[0];
+	}
+	return x;
+}
+
+/* All tensor arguments, a list among them opened. */
+static int
+tensor_args(Lower *w, Ast *call, Val *piped, Val *out, int max)
+{
+	int n = 0, given = arg_count(call, piped);
+	Ast *at;
+	for (int i = 0; i < given; i++) {
+		Val v = arg_val(w, call, i, piped, &at);
+		int m = v.kind == V_LIST ? v.nlist : 1;
+		Val *p = v.kind == V_LIST ? v.list : &v;
+		for (int k = 0; k < m; k++) {
+			if (n == max)
+				lower_fail(w, call->loc, "%s takes at most %d tensors", call->s, max);
+			out[n] = p[k];
+			need_tensor(w, at, &out[n++]);
+		}
+	}
+	if (!n)
+		lower_fail(w, call->loc, "%s needs tensors", call->s);
+	return n;
+}
+
+/* Gives v every axis of `like` but `axis`, by repeating; and `axis` with size 1 where v lacks it. */
+static Val
+conform(Lower *w, Ast *call, Val v, const Val *like, const char *axis)
+{
+	int64_t dim[MAXDIM], map[MAXDIM];
+	for (int i = 0; i < like->node->nd; i++) {
+		int k = find_axis(&v, like->ax[i]);
+		map[i] = k;
+		dim[i] = k >= 0 ? v.node->dim[k] : strcmp(like->ax[i], axis) ? like->node->dim[i] : 1;
+		if (strcmp(like->ax[i], axis) && dim[i] != like->node->dim[i])
+			lower_fail(w, call->loc, "axis %s is %ld in one tensor, %ld in another", like->ax[i], (long)like->node->dim[i], (long)dim[i]);
+	}
+	for (int i = 0; i < v.node->nd; i++)
+		if (find_axis(like, v.ax[i]) < 0)
+			lower_fail(w, call->loc, "axis %s is in one tensor, not in the others", v.ax[i]);
+	return val_tensor(mk_expand(w->g, v.node, dim, like->node->nd, map), like->ax);
+}
+
+/* concat(a, b, .., axis = c): along the last axis of the first tensor that has most axes, unless named. */
+static Val
+fn_concat(Lower *w, Ast *call, Val *piped)
+{
+	Val v[64];
+	Node *in[64];
+	int n = tensor_args(w, call, piped, v, 64), widest = 0;
+	Ast *axis = named_arg(call, "axis");
+	for (int i = 1; i < n; i++)
+		if (v[i].node->nd > v[widest].node->nd)
+			widest = i;
+	Val like = v[widest];
+	if (like.node->nd == 0)
+		lower_fail(w, call->loc, "concat of scalars: use stack");
+	const char *name = axis ? need_axes(w, axis->kid[0]).ax[0] : like.ax[like.node->nd - 1];
+	int k = need_axis(w, call->loc, &like, name);
+	DType dt = DT_F32;
+	for (int i = 0; i < n; i++)
+		if (v[i].node->dt != DT_F32)
+			dt = i && v[i].node->dt != v[0].node->dt ? DT_F32 : v[0].node->dt;
+	for (int i = 0; i < n; i++) {
+		v[i] = conform(w, call, v[i], &like, name);
+		in[i] = mk_cast(w->g, v[i].node, dt);
+	}
+	return val_tensor(mk_concat(w->g, in, n, k), like.ax);
+}
+
+/* stack(a, b, .., axis = m): a new axis before the last one (the only one that a scalar has). */
+static Val
+fn_stack(Lower *w, Ast *call, Val *piped)
+{
+	Val v[64];
+	Node *in[64];
+	int n = tensor_args(w, call, piped, v, 64), nd = v[0].node->nd, place = nd ? nd - 1 : 0;
+	Ast *axis = named_arg(call, "axis");
+	const char *ax[MAXDIM], *name = axis ? need_axes(w, axis->kid[0]).ax[0] : "m";
+	int64_t dim[MAXDIM];
+	if (nd == MAXDIM || find_axis(&v[0], name) >= 0)
+		lower_fail(w, call->loc, "the tensors have an axis %s already: name another with axis =", name);
+	for (int i = 0, k = 0; i <= nd; i++) {
+		ax[i] = i == place ? name : v[0].ax[k];
+		dim[i] = i == place ? 1 : v[0].node->dim[k++];
+	}
+	for (int i = 0; i < n; i++) {
+		Val c = conform(w, call, v[i], &v[0], "");
+		in[i] = mk_reshape(w->g, c.node, dim, nd + 1);
+	}
+	return val_tensor(mk_concat(w->g, in, n, place), ax);
+}
+
+/* repeat(n, op(..)): applies op n times; parameters of each turn are apart. */
+static Val
+fn_repeat(Lower *w, Ast *call, Val *piped)
+{
+	Ast *at;
+	if (!piped)
+		lower_fail(w, call->loc, "repeat is for pipes: x |> repeat(2, op(..))");
+	Val count = arg_val(w, call, 1, piped, &at), x = *piped;
+	int64_t n = need_int(w, at, &count, "the number of repeats");
+	Ast *body = ast_arg(w, call, 2, piped);
+	if (body->kind != A_CALL && body->kind != A_NAME)
+		lower_fail(w, body->loc, "repeat needs a call to repeat");
+	const char *prefix = w->scope->prefix, *base = lower_path(w, w->hint ? w->hint : body->s);
+	for (int64_t i = 0; i < n; i++) {
+		w->scope->prefix = base;
+		w->hint = arena_printf(w->arena, "%ld", (long)i);
+		x = call_any(w, body, &x);
+	}
+	w->scope->prefix = prefix;
+	w->hint = NULL;
+	return x;
+}
+
+/* uniform(x): random numbers in [0, 1) shaped like x, fresh in every step, the same in the backward pass. */
+static Val
+fn_uniform(Lower *w, Ast *call, Val *piped)
+{
+	Val x = tensor_arg(w, call, 0, piped);
+	GState seed = {.name = "run.seed", .dt = DT_U32, .space = SP_STAT, .fit = ""};
+	GState step = {.name = "run.step", .dt = DT_I32, .space = SP_STAT, .fit = ""};
+	Node *in[2] = {mk_state(w->g, graph_state(w->g, seed)), mk_state(w->g, graph_state(w->g, step))};
+	int64_t site = w->g->nsite++;
+	return val_tensor(node_new(w->g, P_random, DT_F32, in, 2, x.node->dim, x.node->nd, &site, 1, 0), x.ax);
+}
+
+static Val
+cast_to(Lower *w, Ast *call, Val *piped, DType dt)
+{
+	Val x = tensor_arg(w, call, 0, piped);
+	x.node = mk_cast(w->g, x.node, dt);
+	return x;
+}
+
+static Val fn_float(Lower *w, Ast *call, Val *piped) { return cast_to(w, call, piped, DT_F32); }
+static Val fn_int(Lower *w, Ast *call, Val *piped) { return cast_to(w, call, piped, DT_I32); }
+
+/* index(x, t): 0, 1, .. along axis t. */
+static Val
+fn_index(Lower *w, Ast *call, Val *piped)
+{
+	Val x = tensor_arg(w, call, 0, piped), axes = axes_args(w, call, 1, piped, &x);
+	if (axes.nax != 1)
+		lower_fail(w, call->loc, "index(x, axis) needs one axis");
+	int64_t n = x.node->dim[need_axis(w, call->loc, &x, axes.ax[0])], axis = 0;
+	return val_tensor(node_new(w->g, P_iota, DT_I32, NULL, 0, &n, 1, &axis, 1, 0), axes.ax);
+}
+
+/* pad(x, t, before, after): zeros along t. */
+static Val
+fn_pad(Lower *w, Ast *call, Val *piped)
+{
+	Ast *at;
+	Val x = tensor_arg(w, call, 0, piped), axis = need_axes(w, ast_arg(w, call, 1, piped));
+	Val a = arg_val(w, call, 2, piped, &at), b = arg_val(w, call, 3, piped, &at);
+	int k = need_axis(w, call->loc, &x, axis.ax[0]);
+	int64_t lo[MAXDIM] = {0}, dim[MAXDIM];
+	memcpy(dim, x.node->dim, sizeof dim);
+	lo[k] = need_int(w, at, &a, "zeros before");
+	dim[k] += lo[k] + need_int(w, at, &b, "zeros after");
+	return val_tensor(mk_pad(w->g, x.node, lo, dim), x.ax);
+}
+
+/* window(x, t, w: k, stride = 1, dilation = 1): a new last axis w of the k elements that each place of t sees. */
+static Val
+fn_window(Lower *w, Ast *call, Val *piped)
+{
+	Val x = tensor_arg(w, call, 0, piped), axis = need_axes(w, ast_arg(w, call, 1, piped)), win = need_axes(w, ast_arg(w, call, 2, piped));
+	int64_t at[3], dim[MAXDIM], opt[2] = {1, 1};
+	const char *names[] = {"stride", "dilation"}, *ax[MAXDIM];
+	int k = need_axis(w, call->loc, &x, axis.ax[0]), nd = x.node->nd;
+	for (int i = 0; i < 2; i++) {
+		Ast *a = named_arg(call, names[i]);
+		if (a) {
+			Val v = lower_expr(w, a->kid[0]);
+			opt[i] = need_int(w, a->kid[0], &v, names[i]);
+		}
+	}
+	int64_t reach = (win.size[0] - 1) * opt[1] + 1, n = x.node->dim[k];
+	if (win.size[0] < 1 || opt[0] < 1 || opt[1] < 1 || reach > n || nd == MAXDIM)
+		lower_fail(w, call->loc, "a window of %ld (stride %ld, dilation %ld) does not fit axis %s of size %ld", (long)win.size[0], (long)opt[0], (long)opt[1], axis.ax[0], (long)n);
+	memcpy(dim, x.node->dim, sizeof dim);
+	memcpy(ax, x.ax, sizeof ax);
+	dim[k] = (n - reach) / opt[0] + 1;
+	dim[nd] = win.size[0];
+	ax[nd] = win.ax[0];
+	at[0] = k, at[1] = opt[0], at[2] = opt[1];
+	return val_tensor(node_new(w->g, P_window, 0, &x.node, 1, dim, nd + 1, at, 3, 0), ax);
+}
+
+/* has(x, c): whether x has the axis. */
+static Val
+fn_has(Lower *w, Ast *call, Val *piped)
+{
+	Val x = tensor_arg(w, call, 0, piped), axis = need_axes(w, ast_arg(w, call, 1, piped));
+	return (Val){.kind = V_BOOL, .f = find_axis(&x, axis.ax[0]) >= 0};
+}
+
+static const struct {
+	const char *name;
+	Builtin fn;
+} table[] = {
+	{"sum", fn_sum}, {"max", fn_max}, {"min", fn_min}, {"size", fn_size}, {"split", fn_split}, {"merge", fn_merge},
+	{"rename", fn_rename}, {"concat", fn_concat}, {"stack", fn_stack}, {"repeat", fn_repeat}, {"uniform", fn_uniform},
+	{"float", fn_float}, {"int", fn_int}, {"index", fn_index}, {"pad", fn_pad}, {"window", fn_window}, {"has", fn_has},
+};
+
+const char *builtin_name(int i) { return i < (int)LEN(table) ? table[i].name : NULL; }
+
+Builtin
+builtin_find(const char *name)
+{
+	for (size_t i = 0; i < LEN(table); i++)
+		if (!strcmp(table[i].name, name))
+			return table[i].fn;
+	return NULL;
+}
+
+bool
+prim_elementwise(const char *name, Prim *op)
+{
+	for (int i = 0; i < NPRIM; i++)
+		if (prim_info[i].kind == K_ELEM && !strcmp(prim_info[i].name, name) && i != P_cast) {
+			*op = (Prim)i;
+			return true;
+		}
+	return false;
+}

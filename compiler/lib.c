@@ -1,0 +1,142 @@
+/* The library: definitions from .op files, found by name. A later definition of a name replaces an earlier one of
+   another file (a model's own op may replace the library's), with a warning inside one file. */
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mmc.h"
+
+struct Lib {
+	Arena *arena;
+	Ast **def, **test;
+	int ndef, capdef, ntest, captest;
+};
+
+Lib *
+lib_new(Arena *a)
+{
+	Lib *l = arena_alloc(a, sizeof *l);
+	l->arena = a;
+	return l;
+}
+
+static bool
+same_thing(const Ast *a, const Ast *b)
+{
+	return !strcmp(a->s, b->s) && !strcmp(a->t, "grad") == !strcmp(b->t, "grad");
+}
+
+static void
+add_def(Lib *l, Ast *d)
+{
+	for (int i = 0; i < l->ndef; i++) {
+		if (same_thing(l->def[i], d)) {
+			if (l->def[i]->loc.file == d->loc.file)
+				warn_at(d->loc, "'%s' is defined twice in this file; this one counts", d->s);
+			l->def[i] = d;
+			return;
+		}
+	}
+	if (l->ndef == l->capdef) {
+		Ast **v = arena_alloc(l->arena, (size_t)(l->capdef = l->capdef * 2 + 64) * sizeof *v);
+		if (l->ndef)
+			memcpy(v, l->def, (size_t)l->ndef * sizeof *v);
+		l->def = v;
+	}
+	l->def[l->ndef++] = d;
+}
+
+static void
+add_test(Lib *l, Ast *t)
+{
+	if (l->ntest == l->captest) {
+		Ast **v = arena_alloc(l->arena, (size_t)(l->captest = l->captest * 2 + 64) * sizeof *v);
+		if (l->ntest)
+			memcpy(v, l->test, (size_t)l->ntest * sizeof *v);
+		l->test = v;
+	}
+	l->test[l->ntest++] = t;
+}
+
+bool
+lib_load(Lib *l, const char *path)
+{
+	char *text;
+	size_t n;
+	Err e = {0};
+	int count;
+	if (!read_file(path, &text, &n, &e)) {
+		error_at((Loc){0}, "%s", e.msg);
+		return false;
+	}
+	int file = source_add(path, text);
+	free(text);
+	Ast **item = parse_file(l->arena, file, &count);
+	if (!item)
+		return false;
+	for (int i = 0; i < count; i++) {
+		if (item[i]->kind == A_TEST)
+			add_test(l, item[i]);
+		else
+			add_def(l, item[i]);
+	}
+	return true;
+}
+
+static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+bool
+lib_load_folder(Lib *l, const char *dir)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	char *name[512];
+	size_t n = 0;
+	bool ok = true;
+	if (!d) {
+		error_at((Loc){0}, "%s: no folder of op definitions there (set MMC_OPS or --ops to the ops folder)", dir);
+		return false;
+	}
+	while ((e = readdir(d)) && n < LEN(name)) {
+		size_t len = strlen(e->d_name);
+		if (len > 3 && !strcmp(e->d_name + len - 3, ".op"))
+			name[n++] = arena_printf(l->arena, "%s/%s", dir, e->d_name);
+	}
+	closedir(d);
+	qsort(name, n, sizeof *name, by_name);
+	for (size_t i = 0; i < n; i++)
+		ok &= lib_load(l, name[i]);
+	return ok;
+}
+
+const Ast *
+lib_find(Lib *l, const char *name)
+{
+	for (int i = 0; i < l->ndef; i++)
+		if (!strcmp(l->def[i]->s, name) && strcmp(l->def[i]->t, "grad"))
+			return l->def[i];
+	return NULL;
+}
+
+const Ast *
+lib_find_grad(Lib *l, const char *prim)
+{
+	for (int i = 0; i < l->ndef; i++)
+		if (!strcmp(l->def[i]->s, prim) && !strcmp(l->def[i]->t, "grad"))
+			return l->def[i];
+	return NULL;
+}
+
+Ast **
+lib_tests(Lib *l, int *n)
+{
+	*n = l->ntest;
+	return l->test;
+}
+
+Ast **
+lib_defs(Lib *l, int *n)
+{
+	*n = l->ndef;
+	return l->def;
+}

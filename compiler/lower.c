@@ -1,0 +1,782 @@
+/* Lowering: evaluates the tensor language. Tensors become graph nodes; everything else (numbers, texts, axis names,
+   conditions, repeats) is compile-time. Elementwise operations align their operands by axis name. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lower.h"
+
+Val
+val_tensor(Node *n, const char *const *ax)
+{
+	Val v = {.kind = V_TENSOR, .node = n};
+	for (int i = 0; i < n->nd; i++)
+		v.ax[i] = ax[i];
+	return v;
+}
+
+Val val_num(double f, bool isint) { return (Val){.kind = V_NUM, .f = f, .isint = isint}; }
+
+void
+lower_fail(Lower *w, Loc l, const char *fmt, ...)
+{
+	char msg[1024];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(msg, sizeof msg, fmt, ap);
+	va_end(ap);
+	error_at(l, "%s", msg);
+	for (Scope *s = w->scope; s; s = s->caller)
+		if (s->def)
+			note_at(s->call, "in %s, called here", s->def->s);
+	longjmp(*w->bail, 1);
+}
+
+Var *
+lower_var(Lower *w, const char *name)
+{
+	for (Scope *s = w->scope; s; s = s->up)
+		for (Var *v = s->var; v; v = v->next)
+			if (!strcmp(v->name, name))
+				return v;
+	for (Var *v = w->global; v; v = v->next)
+		if (!strcmp(v->name, name))
+			return v;
+	return NULL;
+}
+
+static Var *
+var_new(Lower *w, const char *name, Val v, int state, Var *next)
+{
+	Var *x = arena_alloc(w->arena, sizeof *x);
+	*x = (Var){name, v, state, next};
+	return x;
+}
+
+void lower_let(Lower *w, const char *name, Val v, int state) { w->scope->var = var_new(w, name, v, state, w->scope->var); }
+void lower_bind(Lower *w, const char *name, Val v) { w->global = var_new(w, name, v, -1, w->global); }
+
+const char *
+lower_path(Lower *w, const char *name)
+{
+	const char *prefix = w->scope->prefix, *path;
+	path = prefix && *prefix ? arena_printf(w->arena, "%s.%s", prefix, name) : arena_strdup(w->arena, name);
+	for (Used *u = w->used; u; u = u->next)
+		if (!strcmp(u->path, path))
+			return arena_printf(w->arena, "%s_%d", path, ++u->n);
+	Used *u = arena_alloc(w->arena, sizeof *u);
+	*u = (Used){path, 1, w->used};
+	w->used = u;
+	return path;
+}
+
+/* ---- what a value must be ---- */
+
+static const char *
+describe(const Val *v)
+{
+	static const char *const names[] = {"nothing", "a number", "a text", "true or false", "an axis", "a tensor", "a list", "a function"};
+	return names[v->kind];
+}
+
+static void
+fail_unknown(Lower *w, Ast *at, const char *name)
+{
+	const char *known[512];
+	size_t n = 0;
+	int ndef;
+	Ast **def = lib_defs(w->lib, &ndef);
+	for (Scope *s = w->scope; s; s = s->up)
+		for (Var *v = s->var; v && n < LEN(known); v = v->next)
+			known[n++] = v->name;
+	for (Var *v = w->global; v && n < LEN(known); v = v->next)
+		known[n++] = v->name;
+	for (int i = 0; i < ndef && n < LEN(known); i++)
+		known[n++] = def[i]->s;
+	const char *near = nearest_name(name, known, n);
+	if (near)
+		lower_fail(w, at->loc, "nothing here is called '%s'; did you mean '%s'?", name, near);
+	lower_fail(w, at->loc, "nothing here is called '%s'", name);
+}
+
+Node *
+need_tensor(Lower *w, Ast *at, Val *v)
+{
+	if (v->kind == V_AXES && at->kind == A_NAME)
+		fail_unknown(w, at, at->s);
+	if (v->kind == V_NUM) /* a number stands for a scalar */
+		*v = (Val){.kind = V_TENSOR, .node = mk_const(w->g, DT_F32, v->f, NULL, 0)};
+	if (v->kind != V_TENSOR)
+		lower_fail(w, at->loc, "a tensor is needed here, this is %s", describe(v));
+	return v->node;
+}
+
+double
+need_num(Lower *w, Ast *at, const Val *v, const char *what)
+{
+	if (v->kind == V_AXES && at->kind == A_NAME)
+		fail_unknown(w, at, at->s);
+	if (v->kind != V_NUM)
+		lower_fail(w, at->loc, "%s must be a number, this is %s", what, describe(v));
+	return v->f;
+}
+
+int64_t
+need_int(Lower *w, Ast *at, const Val *v, const char *what)
+{
+	double f = need_num(w, at, v, what);
+	if (f != floor(f) || fabs(f) > 1e15)
+		lower_fail(w, at->loc, "%s must be a whole number, this is %g", what, f);
+	return (int64_t)f;
+}
+
+int
+find_axis(const Val *v, const char *name)
+{
+	for (int i = 0; i < v->node->nd; i++)
+		if (!strcmp(v->ax[i], name))
+			return i;
+	return -1;
+}
+
+static void
+put_axes(Text *t, const Val *v)
+{
+	text_puts(t, "[");
+	for (int i = 0; i < v->node->nd; i++)
+		text_printf(t, "%s%s: %ld", i ? ", " : "", v->ax[i], (long)v->node->dim[i]);
+	text_puts(t, "]");
+}
+
+/* The axes of a tensor as text in the arena. */
+static const char *
+axes_text(Lower *w, const Val *v)
+{
+	Text t = {0};
+	put_axes(&t, v);
+	const char *s = arena_strdup(w->arena, t.s);
+	free(t.s);
+	return s;
+}
+
+int
+need_axis(Lower *w, Loc l, const Val *v, const char *name)
+{
+	int i = find_axis(v, name);
+	if (i < 0)
+		lower_fail(w, l, "no axis %s in %s", name, axes_text(w, v));
+	return i;
+}
+
+Val
+need_axes(Lower *w, Ast *arg)
+{
+	Val v;
+	if (arg->kind == A_NAME) {
+		Var *x = lower_var(w, arg->s);
+		if (x && x->v.kind == V_AXES)
+			return x->v;
+		return (Val){.kind = V_AXES, .nax = 1, .ax = {arg->s}, .size = {-1}};
+	}
+	if (arg->kind == A_AXIS) {
+		v = (Val){.kind = V_AXES, .nax = 1, .ax = {arg->s}, .size = {-1}};
+		if (arg->kid[0]) {
+			Val s = lower_expr(w, arg->kid[0]);
+			v.size[0] = need_int(w, arg->kid[0], &s, "the size of an axis");
+		}
+		return v;
+	}
+	if (arg->kind == A_LIST) {
+		v = (Val){.kind = V_AXES};
+		for (int i = 0; i < arg->nkid; i++) {
+			Val x = need_axes(w, arg->kid[i]);
+			for (int k = 0; k < x.nax && v.nax < MAXDIM; k++) {
+				v.ax[v.nax] = x.ax[k];
+				v.size[v.nax++] = x.size[k];
+			}
+		}
+		return v;
+	}
+	v = lower_expr(w, arg);
+	if (v.kind != V_AXES)
+		lower_fail(w, arg->loc, "an axis is needed here, this is %s", describe(&v));
+	return v;
+}
+
+/* ---- alignment ---- */
+
+typedef struct Axes {
+	const char *ax[MAXDIM];
+	int64_t dim[MAXDIM];
+	const Val *from[MAXDIM];
+	int n;
+} Axes;
+
+static const char *val_name(const Val *v) { return v->path ? v->path : "one operand"; }
+
+static void
+axes_join(Lower *w, Ast *at, Axes *u, const Val *v)
+{
+	for (int i = 0; i < v->node->nd; i++) {
+		int k = 0;
+		while (k < u->n && strcmp(u->ax[k], v->ax[i]))
+			k++;
+		if (k == u->n) {
+			if (u->n == MAXDIM)
+				lower_fail(w, at->loc, "more than %d axes", MAXDIM);
+			u->ax[k] = v->ax[i];
+			u->dim[k] = v->node->dim[i];
+			u->from[k] = v;
+			u->n++;
+		} else if (u->dim[k] != v->node->dim[i]) {
+			lower_fail(w, at->loc, "axis %s is %ld in %s %s, %ld in %s %s", v->ax[i], (long)u->dim[k], val_name(u->from[k]),
+			           axes_text(w, u->from[k]), (long)v->node->dim[i], val_name(v), axes_text(w, v));
+		}
+	}
+}
+
+static Val
+expand_to(Lower *w, const Val *v, const Axes *u)
+{
+	int64_t map[MAXDIM];
+	for (int k = 0; k < u->n; k++)
+		map[k] = find_axis(v, u->ax[k]);
+	return val_tensor(mk_expand(w->g, v->node, u->dim, u->n, map), u->ax);
+}
+
+static bool is_float(DType t) { return t == DT_F32 || t == DT_BF16 || t == DT_F16; }
+
+/* One type for all: f32 where any is float or a number is not whole, else the integer type. Masks meet numbers as f32. */
+static DType
+common_type(const Val *v, int n)
+{
+	DType t = NDTYPE;
+	for (int i = 0; i < n; i++) {
+		if (v[i].kind != V_TENSOR)
+			continue;
+		DType d = v[i].node->dt;
+		if (t == NDTYPE || (is_float(d) && !is_float(t)) || (t == DT_BOOL && d != DT_BOOL))
+			t = d;
+	}
+	for (int i = 0; i < n; i++)
+		if (v[i].kind == V_NUM && !is_float(t) && (v[i].f != floor(v[i].f) || t == DT_BOOL))
+			t = DT_F32;
+	return t;
+}
+
+void
+align(Lower *w, Ast *at, Val *v, int n)
+{
+	Axes u = {0};
+	int widest = -1;
+	for (int i = 0; i < n; i++)
+		if (v[i].kind != V_NUM) {
+			need_tensor(w, at->kind == A_BINARY && i < at->nkid ? at->kid[i] : at, &v[i]);
+			if (widest < 0 || v[i].node->nd > v[widest].node->nd)
+				widest = i;
+		}
+	axes_join(w, at, &u, &v[widest]);
+	for (int i = 0; i < n; i++)
+		if (v[i].kind == V_TENSOR)
+			axes_join(w, at, &u, &v[i]);
+	DType t = common_type(v, n);
+	for (int i = 0; i < n; i++) {
+		if (v[i].kind == V_NUM) {
+			v[i] = val_tensor(mk_const(w->g, t, v[i].f, u.dim, u.n), u.ax);
+			continue;
+		}
+		if (v[i].node->dt != t && !(i == 0 && n == 3)) /* select's condition keeps its type */
+			v[i].node = mk_cast(w->g, v[i].node, t);
+		v[i] = expand_to(w, &v[i], &u);
+	}
+}
+
+static double
+fold_num(Lower *w, Ast *at, Prim op, double a, double b, double c)
+{
+	switch (op) {
+#define interp_shuffle(a, b, c) (a)
+#define P(name, kind, arity, dtype, attr, spell, expr) \
+	case P_##name:                                 \
+		return (expr);
+#include "../ops/prim.def"
+#undef P
+	default:
+		(void)c;
+		lower_fail(w, at->loc, "not a function of numbers");
+	}
+}
+
+Val
+apply_prim(Lower *w, Ast *at, Prim op, Val *v, int n)
+{
+	bool numbers = true, isint = true;
+	for (int i = 0; i < n; i++) {
+		numbers &= v[i].kind == V_NUM || v[i].kind == V_BOOL;
+		isint &= v[i].isint;
+	}
+	if (numbers) {
+		double f = fold_num(w, at, op, v[0].f, n > 1 ? v[1].f : 0, n > 2 ? v[2].f : 0);
+		if (prim_info[op].dtype[0] == 'B')
+			return (Val){.kind = V_BOOL, .f = f};
+		return val_num(f, isint && f == floor(f) && op != P_div);
+	}
+	align(w, at, v, n);
+	Node *in[3];
+	for (int i = 0; i < n; i++)
+		in[i] = v[i].node;
+	if (op == P_not || op == P_and || op == P_or)
+		for (int i = 0; i < n; i++)
+			in[i] = mk_cast(w->g, in[i], DT_BOOL);
+	if (prim_info[op].dtype[0] == 'S' && n == 1 && !is_float(in[0]->dt) && op != P_neg && op != P_abs && op != P_stop && op != P_sign)
+		in[0] = mk_cast(w->g, in[0], DT_F32);
+	if (in[0]->dt == DT_BOOL && n == 2 && prim_info[op].dtype[0] == 'S')
+		for (int i = 0; i < n; i++)
+			in[i] = mk_cast(w->g, in[i], DT_F32);
+	if (op == P_select)
+		in[0] = mk_cast(w->g, in[0], DT_BOOL);
+	return val_tensor(node_new(w->g, op, 0, in, n, NULL, 0, NULL, 0, 0), v[0].ax);
+}
+
+Val
+permute_to(Lower *w, Val v, const char *const *ax)
+{
+	int64_t perm[MAXDIM];
+	for (int i = 0; i < v.node->nd; i++)
+		perm[i] = find_axis(&v, ax[i]);
+	Val r = val_tensor(mk_permute(w->g, v.node, perm), ax);
+	r.ids = v.ids;
+	return r;
+}
+
+/* ---- expressions ---- */
+
+static Val
+compare_values(Lower *w, Ast *e, Val *a, Val *b)
+{
+	bool eq = a->kind == b->kind && (a->kind == V_STR ? !strcmp(a->s, b->s) : a->kind == V_NONE || a->f == b->f);
+	if (strcmp(e->s, "==") && strcmp(e->s, "!="))
+		lower_fail(w, e->loc, "'%s' does not compare %s with %s", e->s, describe(a), describe(b));
+	return (Val){.kind = V_BOOL, .f = eq == (e->s[0] == '=')};
+}
+
+static Val
+binary(Lower *w, Ast *e)
+{
+	static const struct {
+		const char *s;
+		Prim op;
+		bool swap;
+	} table[] = {{"+", P_add, 0}, {"-", P_sub, 0}, {"*", P_mul, 0}, {"/", P_div, 0}, {"%", P_mod, 0}, {"^", P_pow, 0},
+	             {"<", P_lt, 0}, {">", P_lt, 1}, {"<=", P_le, 0}, {">=", P_le, 1}, {"==", P_eq, 0}, {"!=", P_ne, 0},
+	             {"&", P_and, 0}, {"|", P_or, 0}};
+	Val v[2] = {lower_expr(w, e->kid[0]), lower_expr(w, e->kid[1])};
+	for (int i = 0; i < 2; i++) {
+		bool text = v[i].kind == V_STR || v[i].kind == V_NONE;
+		if (text || (v[i].kind == V_BOOL && v[!i].kind == V_BOOL && strchr("=!", e->s[0])))
+			return compare_values(w, e, &v[0], &v[1]);
+		if (v[i].kind == V_AXES)
+			need_tensor(w, e->kid[i], &v[i]);
+	}
+	for (size_t i = 0; i < LEN(table); i++) {
+		if (strcmp(table[i].s, e->s))
+			continue;
+		if (table[i].swap) {
+			Val t = v[0];
+			v[0] = v[1];
+			v[1] = t;
+		}
+		return apply_prim(w, e, table[i].op, v, 2);
+	}
+	bug("operator %s", e->s);
+}
+
+static Val
+index_one(Lower *w, Val x, Ast *e, Ast *ix)
+{
+	if (ix->kind != A_NAMED && ix->kind != A_RANGE)
+		lower_fail(w, ix->loc, "an index names its axis: x[t = 0] or x[t = 0:4]");
+	Val v = lower_expr(w, ix->kid[0]);
+	int axis = need_axis(w, ix->loc, &x, ix->s);
+	int64_t lo[MAXDIM] = {0}, step[MAXDIM], dim[MAXDIM], n = x.node->dim[axis];
+	const char *ax[MAXDIM];
+	if (v.kind == V_TENSOR) { /* gather: the axis moves first, the ids' axes take its place in front */
+		const char *order[MAXDIM] = {ix->s};
+		for (int i = 0, k = 1; i < x.node->nd; i++)
+			if (i != axis)
+				order[k++] = x.ax[i];
+		x = permute_to(w, x, order);
+		Node *r = node_new(w->g, P_gather, 0, (Node *[]){x.node, v.node}, 2, NULL, 0, NULL, 0, 0);
+		for (int i = 0; i < v.node->nd; i++)
+			ax[i] = v.ax[i];
+		for (int i = 1; i < x.node->nd; i++)
+			ax[v.node->nd + i - 1] = x.ax[i];
+		return val_tensor(r, ax);
+	}
+	int64_t a = need_int(w, ix->kid[0], &v, "an index"), b = a + 1;
+	if (ix->kind == A_RANGE) {
+		Val h = lower_expr(w, ix->kid[1]);
+		b = need_int(w, ix->kid[1], &h, "an index");
+	}
+	if (a < 0 || b > n || a >= b)
+		lower_fail(w, e->loc, "%s = %ld:%ld is outside axis %s of size %ld", ix->s, (long)a, (long)b, ix->s, (long)n);
+	for (int i = 0; i < x.node->nd; i++) {
+		step[i] = 1;
+		dim[i] = x.node->dim[i];
+	}
+	lo[axis] = a;
+	dim[axis] = b - a;
+	Val r = val_tensor(mk_slice(w->g, x.node, lo, step, dim), x.ax);
+	if (ix->kind == A_RANGE)
+		return r;
+	int nd = 0;
+	for (int i = 0; i < x.node->nd; i++) {
+		if (i == axis)
+			continue;
+		ax[nd] = x.ax[i];
+		dim[nd++] = x.node->dim[i];
+	}
+	return val_tensor(mk_reshape(w->g, r.node, dim, nd), ax);
+}
+
+/* randn[3, c: 4] and ids[5, below = 10], in tests: free inputs. Axes without a name are called by their place. */
+static Val
+test_input(Lower *w, Ast *e)
+{
+	static const char *const places[MAXDIM] = {"i0", "i1", "i2", "i3", "i4", "i5", "i6", "i7"};
+	bool isids = !strcmp(e->kid[0]->s, "ids");
+	GInput in = {.name = arena_printf(w->arena, "%s%d", e->kid[0]->s, w->g->ninput), .dt = isids ? DT_I32 : DT_F32};
+	const char *ax[MAXDIM];
+	for (int i = 1; i < e->nkid; i++) {
+		Ast *a = e->kid[i], *size = a->kind == A_AXIS || a->kind == A_NAMED ? a->kid[0] : a;
+		Val v = lower_expr(w, size);
+		int64_t n = need_int(w, size, &v, "a size");
+		if (a->kind == A_NAMED) {
+			in.below = n;
+			continue;
+		}
+		if (in.nd == MAXDIM || n < 0)
+			lower_fail(w, a->loc, "sizes are at least 0, and at most %d of them", MAXDIM);
+		ax[in.nd] = a->kind == A_AXIS ? a->s : places[in.nd];
+		in.dim[in.nd++] = n;
+	}
+	Val v = val_tensor(mk_input(w->g, graph_input(w->g, in)), ax);
+	v.ids = in.below;
+	return v;
+}
+
+static Val
+index_expr(Lower *w, Ast *e)
+{
+	if (e->kid[0]->kind == A_NAME && (!strcmp(e->kid[0]->s, "randn") || !strcmp(e->kid[0]->s, "ids")) && !lower_var(w, e->kid[0]->s))
+		return test_input(w, e);
+	Val x = lower_expr(w, e->kid[0]);
+	if (x.kind == V_LIST && e->nkid == 2)
+		lower_fail(w, e->loc, "a list cannot be indexed by axis");
+	need_tensor(w, e->kid[0], &x);
+	for (int i = 1; i < e->nkid; i++)
+		x = index_one(w, x, e, e->kid[i]);
+	return x;
+}
+
+static Val
+pipe(Lower *w, Ast *e)
+{
+	const char *hint = w->hint; /* of the whole chain: for its last call */
+	w->hint = NULL;
+	Val x = lower_expr(w, e->kid[0]);
+	w->hint = hint;
+	Ast *f = e->kid[1];
+	if (f->kind != A_CALL && f->kind != A_NAME)
+		lower_fail(w, f->loc, "a call is needed after |>");
+	return call_any(w, f, &x);
+}
+
+static Val
+condition(Lower *w, Ast *e)
+{
+	Val c = lower_expr(w, e->kid[0]);
+	if (c.kind == V_TENSOR)
+		lower_fail(w, e->loc, "'if' chooses at compile time and this condition is a tensor: use where(condition, a, b)");
+	bool yes = c.kind == V_BOOL || c.kind == V_NUM ? c.f != 0 : c.kind != V_NONE;
+	Ast *b = e->kid[yes ? 1 : 2];
+	if (!b)
+		return (Val){0};
+	return b->kind == A_BLOCK ? lower_block(w, b) : lower_expr(w, b);
+}
+
+static Val
+name_expr(Lower *w, Ast *e)
+{
+	Var *x = lower_var(w, e->s);
+	Prim op;
+	if (x)
+		return x->v;
+	if (!w->raw && (lib_find(w->lib, e->s) || builtin_find(e->s) || prim_elementwise(e->s, &op)))
+		return (Val){.kind = V_FN, .fn = e};
+	return (Val){.kind = V_AXES, .nax = 1, .ax = {e->s}, .size = {-1}};
+}
+
+static Val
+list_expr(Lower *w, Ast *e)
+{
+	Val v = {.kind = V_LIST, .nlist = e->nkid};
+	v.list = arena_alloc(w->arena, (size_t)e->nkid * sizeof *v.list);
+	for (int i = 0; i < e->nkid; i++) {
+		if (e->kid[i]->kind == A_AXIS)
+			return need_axes(w, e);
+		v.list[i] = lower_expr(w, e->kid[i]);
+	}
+	return v;
+}
+
+Val
+lower_expr(Lower *w, Ast *e)
+{
+	Val v;
+	w->g->loc = w->raw ? w->g->loc : w->scope->def ? w->scope->call : e->loc;
+	if (++w->depth > 2000)
+		lower_fail(w, e->loc, "calls nest too deep: is a definition calling itself?");
+	switch (e->kind) {
+	case A_NUM: v = val_num(e->f, e->isint); break;
+	case A_STR: v = (Val){.kind = V_STR, .s = e->s}; break;
+	case A_NAME: v = name_expr(w, e); break;
+	case A_LIST: v = list_expr(w, e); break;
+	case A_CALL: v = call_any(w, e, NULL); break;
+	case A_PIPE: v = pipe(w, e); break;
+	case A_BINARY: v = binary(w, e); break;
+	case A_UNARY: {
+		Val x = lower_expr(w, e->kid[0]);
+		v = apply_prim(w, e, e->s[0] == '-' ? P_neg : P_not, &x, 1);
+		break;
+	}
+	case A_INDEX: v = index_expr(w, e); break;
+	case A_IF: v = condition(w, e); break;
+	case A_BLOCK: v = lower_block(w, e); break;
+	default:
+		lower_fail(w, e->loc, "not an expression");
+	}
+	w->depth--;
+	return v;
+}
+
+/* ---- declarations ---- */
+
+typedef struct InitVal {
+	Init kind;
+	double a, b;
+} InitVal;
+
+/* fan in: all dims but the last; fan out: the last. Glorot and Bengio 2010, He et al. 2015. */
+static InitVal
+initialiser(Lower *w, Ast *e, const int64_t *dim, int nd)
+{
+	static const struct {
+		const char *name;
+		Init kind;
+		int args;
+	} table[] = {{"zeros", INIT_CONST, 0}, {"ones", INIT_CONST, 0}, {"normal", INIT_NORMAL, 2}, {"uniform", INIT_UNIFORM, 2},
+	             {"orthogonal", INIT_ORTHOGONAL, -1}, {"glorot_uniform", INIT_UNIFORM, 0}, {"glorot_normal", INIT_NORMAL, 0},
+	             {"he_uniform", INIT_UNIFORM, 0}, {"he_normal", INIT_NORMAL, 0}, {"uniform_fan", INIT_UNIFORM, 0}};
+	double fan_in = 1, fan_out = nd ? (double)dim[nd - 1] : 1, arg[2] = {1, 0};
+	for (int i = 0; i + 1 < nd; i++)
+		fan_in *= (double)dim[i];
+	if (e->kind != A_NAME && e->kind != A_CALL) {
+		Val v = lower_expr(w, e);
+		return (InitVal){INIT_CONST, need_num(w, e, &v, "an initial value"), 0};
+	}
+	for (size_t i = 0; i < LEN(table); i++) {
+		if (strcmp(table[i].name, e->s))
+			continue;
+		int n = e->kind == A_CALL ? e->nkid : 0;
+		if (n > 2 || (table[i].args >= 0 && n != table[i].args))
+			lower_fail(w, e->loc, "%s takes %d arguments", e->s, table[i].args);
+		for (int k = 0; k < n; k++) {
+			Val v = lower_expr(w, e->kid[k]);
+			arg[k] = need_num(w, e->kid[k], &v, "an argument of an initialiser");
+		}
+		InitVal r = {table[i].kind, arg[0], arg[1]};
+		double limit = 0;
+		if (!strcmp(e->s, "zeros"))
+			r.a = 0;
+		else if (!strcmp(e->s, "ones"))
+			r.a = 1;
+		else if (!strncmp(e->s, "glorot", 6))
+			limit = sqrt(6 / (fan_in + fan_out));
+		else if (!strncmp(e->s, "he_", 3))
+			limit = sqrt(6 / fan_in);
+		else if (!strcmp(e->s, "uniform_fan"))
+			limit = 1 / sqrt(fan_in);
+		if (limit > 0 && r.kind == INIT_UNIFORM)
+			r.a = -limit, r.b = limit;
+		else if (limit > 0)
+			r.a = 0, r.b = limit / sqrt(3);
+		return r;
+	}
+	lower_fail(w, e->loc, "'%s' is no initialiser: zeros, ones, a number, normal(mean, std), uniform(low, high), glorot_uniform, "
+	           "glorot_normal, he_uniform, he_normal, uniform_fan, orthogonal", e->s);
+}
+
+static int64_t
+axis_size(Lower *w, const char *name)
+{
+	for (Scope *s = w->scope; s; s = s->up)
+		for (AxisBind *b = s->axis; b; b = b->next)
+			if (!strcmp(b->local, name))
+				return b->size;
+	return -1;
+}
+
+/* The axes of `param w[i, o: n]`: an axis without a size is one of the arguments'. */
+static int
+declared_axes(Lower *w, Ast *d, int64_t *dim, const char **ax)
+{
+	int nd = d->tensor ? 0 : d->nkid - 1;
+	for (int i = 0; i < nd; i++) {
+		Ast *a = d->kid[i + 1];
+		ax[i] = a->s;
+		dim[i] = axis_size(w, a->s);
+		if (a->kid[0]) {
+			Val v = lower_expr(w, a->kid[0]);
+			dim[i] = need_int(w, a->kid[0], &v, "the size of an axis");
+			AxisBind *b = arena_alloc(w->arena, sizeof *b);
+			*b = (AxisBind){a->s, NULL, dim[i], d->s, w->scope->axis};
+			if (axis_size(w, a->s) < 0)
+				w->scope->axis = b;
+		}
+		if (dim[i] < 1)
+			lower_fail(w, a->loc, "the size of axis %s is not known here: write %s: SIZE", a->s, a->s);
+	}
+	return nd;
+}
+
+static void
+declare_param(Lower *w, Ast *d)
+{
+	GParam p = {.name = lower_path(w, d->s), .loc = w->scope->def ? w->scope->call : d->loc};
+	const char *ax[MAXDIM];
+	p.nd = declared_axes(w, d, p.dim, ax);
+	InitVal i = initialiser(w, d->kid[0], p.dim, p.nd);
+	p.init = i.kind, p.a = i.a, p.b = i.b;
+	int k = 0;
+	while (k < w->g->nparam && strcmp(w->g->param[k].name, p.name))
+		k++;
+	if (k == w->g->nparam)
+		graph_param(w->g, p);
+	Val v = val_tensor(mk_param(w->g, k), ax);
+	v.path = p.name;
+	lower_let(w, d->s, v, -1);
+}
+
+static void
+declare_state(Lower *w, Ast *d)
+{
+	GState s = {.name = lower_path(w, d->s), .dt = DT_F32, .space = SP_STAT, .fit = "", .loc = d->loc};
+	const char *ax[MAXDIM];
+	Val *like = w->scope->like;
+	if (d->tensor && like) {
+		s.space = SP_OPT;
+		s.nd = like->node->nd;
+		memcpy(s.dim, like->node->dim, sizeof s.dim);
+		memcpy(ax, like->ax, sizeof ax);
+	} else {
+		s.nd = declared_axes(w, d, s.dim, ax);
+	}
+	InitVal i = initialiser(w, d->kid[0], s.dim, s.nd);
+	s.init = i.kind, s.a = i.a, s.b = i.b;
+	int k = graph_state(w->g, s);
+	lower_let(w, d->s, val_tensor(mk_state(w->g, k), ax), k);
+}
+
+/* `update m = e` and `m := e`: the state's value after the step. := also makes later uses of m mean the new value. */
+static void
+set_state(Lower *w, Ast *e)
+{
+	Var *x = lower_var(w, e->s);
+	Val v = lower_expr(w, e->kid[0]);
+	if (!x || x->state < 0)
+		lower_fail(w, e->loc, "'%s' is not a state: only what `state` declares is updated", e->s);
+	need_tensor(w, e->kid[0], &v);
+	GState *s = &w->g->state[x->state];
+	if (v.node->nd != s->nd)
+		v = expand_to(w, &v, &(Axes){.n = 0});
+	v = permute_to(w, v, x->v.ax);
+	for (int i = 0; i < s->nd; i++)
+		if (v.node->dim[i] != s->dim[i])
+			lower_fail(w, e->loc, "the new value of %s has another shape", e->s);
+	s->update = mk_cast(w->g, v.node, s->dt);
+	if (e->kind == A_SET)
+		lower_let(w, e->s, v, x->state);
+}
+
+static Val
+statement(Lower *w, Ast *s)
+{
+	switch (s->kind) {
+	case A_LET: {
+		w->hint = s->kid[0]->kind == A_CALL || s->kid[0]->kind == A_PIPE ? s->s : NULL;
+		Val v = lower_expr(w, s->kid[0]);
+		w->hint = NULL;
+		if (v.kind == V_TENSOR && !v.path)
+			v.path = s->s;
+		lower_let(w, s->s, v, -1);
+		return (Val){0};
+	}
+	case A_PARAM: declare_param(w, s); return (Val){0};
+	case A_STATE: declare_state(w, s); return (Val){0};
+	case A_UPDATE:
+	case A_SET: set_state(w, s); return (Val){0};
+	default: return lower_expr(w, s);
+	}
+}
+
+/* Names bound inside `if` and definitions: an `if` block of a definition binds into the definition (so both branches
+   can set a name); its last value is the value. */
+Val
+lower_block(Lower *w, Ast *b)
+{
+	Val v = {0};
+	for (int i = 0; i < b->nkid; i++)
+		v = statement(w, b->kid[i]);
+	return v;
+}
+
+/* ---- entries ---- */
+
+Lower *
+lower_new(Lib *l, Graph *g, bool training)
+{
+	Lower *w = arena_alloc(g->arena, sizeof *w);
+	w->lib = l;
+	w->g = g;
+	w->arena = g->arena;
+	w->training = training;
+	lower_bind(w, "none", (Val){0});
+	lower_bind(w, "true", (Val){.kind = V_BOOL, .f = 1});
+	lower_bind(w, "false", (Val){.kind = V_BOOL, .f = 0});
+	lower_bind(w, "inf", val_num(INFINITY, false));
+	lower_bind(w, "pi", val_num(3.14159265358979323846, false));
+	lower_bind(w, "training", (Val){.kind = V_BOOL, .f = training});
+	return w;
+}
+
+bool
+lower_eval(Lower *w, Ast *e, const char *prefix, Val *out)
+{
+	jmp_buf bail;
+	Scope s = {.prefix = prefix};
+	w->bail = &bail;
+	w->scope = &s;
+	w->depth = 0;
+	w->hint = NULL;
+	if (setjmp(bail)) {
+		w->scope = NULL;
+		return false;
+	}
+	*out = lower_expr(w, e);
+	if (out->kind == V_AXES)
+		need_tensor(w, e, out);
+	w->scope = NULL;
+	return true;
+}
+Graph *lower_graph(Lower *w) { return w->g; }

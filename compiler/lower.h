@@ -1,0 +1,94 @@
+/* Shared by the files of the lowering: lower.c (expressions, statements), call.c (definitions and axes),
+   builtin.c (compile-time functions), raw.c (primitives called directly). */
+#ifndef LOWER_H
+#define LOWER_H
+
+#include <setjmp.h>
+
+#include "mmc.h"
+
+typedef struct Var {
+	const char *name;
+	Val v;
+	int state; /* index of the graph state that it stands for, or -1 */
+	struct Var *next;
+} Var;
+
+/* Local name of an axis, and what the caller calls it. */
+typedef struct AxisBind {
+	const char *local, *caller;
+	int64_t size;
+	const char *from; /* formal that bound it first */
+	struct AxisBind *next;
+} AxisBind;
+
+typedef struct Scope {
+	struct Scope *up;    /* of an enclosing block of the same definition; NULL at its top */
+	struct Scope *caller;/* whose call this is, for notes */
+	Var *var;
+	AxisBind *axis;
+	const Ast *def;      /* definition, NULL for a model expression */
+	Loc call;            /* where it was called */
+	const char *prefix;  /* path of parameters declared here */
+	Val *like;           /* optimizer: `state` without axes has this shape */
+} Scope;
+
+typedef struct Used { /* how often a path was asked for */
+	const char *path;
+	int n;
+	struct Used *next;
+} Used;
+
+struct Lower {
+	Lib *lib;
+	Graph *g;
+	Arena *arena;
+	bool training;
+	bool raw;          /* axes are positions: gradient rules, graph text */
+	Scope *scope;      /* current */
+	Var *global;
+	Used *used;
+	const char *hint;  /* name for the next definition called, from `name = call` */
+	int depth;         /* of calls */
+	jmp_buf *bail;     /* where an error goes */
+};
+
+_Noreturn void lower_fail(Lower *w, Loc l, const char *fmt, ...) PRINTF(3, 4); /* reports with the chain of calls */
+
+Val lower_expr(Lower *w, Ast *e);
+Val lower_block(Lower *w, Ast *b);       /* in a scope of its own */
+Var *lower_var(Lower *w, const char *name);
+void lower_let(Lower *w, const char *name, Val v, int state);
+const char *lower_path(Lower *w, const char *name); /* prefix.name, made unique with _2 */
+
+Node *need_tensor(Lower *w, Ast *at, Val *v);
+int64_t need_int(Lower *w, Ast *at, const Val *v, const char *what);
+double need_num(Lower *w, Ast *at, const Val *v, const char *what);
+int find_axis(const Val *v, const char *name); /* -1 */
+int need_axis(Lower *w, Loc l, const Val *v, const char *name);
+Val need_axes(Lower *w, Ast *arg);       /* names of axes */
+
+/* Brings tensors and numbers to one shape, by axis name; n <= 8. Numbers take the type of the tensors. */
+void align(Lower *w, Ast *at, Val *v, int n);
+Val apply_prim(Lower *w, Ast *at, Prim op, Val *v, int n); /* elementwise, after align; folds numbers */
+Val permute_to(Lower *w, Val v, const char *const *ax);    /* the same axes in another order */
+
+/* call.c */
+Val call_def(Lower *w, const Ast *def, Ast *call, Val *piped);
+Val call_any(Lower *w, Ast *call, Val *piped); /* call: A_CALL or A_NAME */
+Ast *named_arg(Ast *call, const char *name);
+Val arg_val(Lower *w, Ast *call, int i, Val *piped, Ast **at); /* i-th positional, V_NONE past the end */
+int arg_count(Ast *call, Val *piped);
+
+/* builtin.c */
+typedef Val (*Builtin)(Lower *w, Ast *call, Val *piped);
+Builtin builtin_find(const char *name);
+const char *builtin_name(int i); /* NULL past the end */
+bool prim_elementwise(const char *name, Prim *op);
+
+/* raw.c */
+bool raw_call(Lower *w, Ast *call, Val *out); /* false: no such primitive or list function */
+Node *raw_node(Lower *w, Ast *call, DType dt, const int64_t *dim, int nd);
+Val val_raw(Lower *w, Node *n);
+
+#endif

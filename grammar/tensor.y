@@ -1,0 +1,133 @@
+/* Grammar of the tensor language: the op library, expressions in model files, graph text. Actions only build nodes. */
+%code requires { #include "../compiler/parse.h" }
+%define api.pure full
+%define api.prefix {tl_}
+%define parse.error verbose
+%define api.location.type {Loc}
+%locations
+%param {Parser *p} {void *scanner}
+%expect 0
+%code {
+	int tl_lex(TL_STYPE *v, Loc *l, Parser *p, void *scanner);
+	static void tl_error(Loc *l, Parser *p, void *scanner, const char *msg);
+	#define YYLLOC_DEFAULT(cur, rhs, n) ((cur) = (n) ? YYRHSLOC(rhs, 1) : YYRHSLOC(rhs, 0))
+	#define MK(kind, l, ...) ast_new(p, kind, l, __VA_ARGS__)
+}
+%union { const char *s; Ast *ast; Items *list; }
+%token <s> NAME "a name" STR "a text" DEF "a definition" TEST "test"
+%token <ast> NUM "a number"
+%token PARAM "param" STATE "state" UPDATE "update" EMIT "emit" SCAN "scan" IF "if" ELSE "else" AS "as"
+%token PIPE "|>" ARROW "->" SET ":=" LE "<=" GE ">=" EQ "==" NE "!=" DOTS ".." BAD "an unknown character"
+%token END 0 "the end"
+%left PIPE
+%left '|'
+%left '&'
+%nonassoc '<' '>' LE GE EQ NE
+%left '+' '-'
+%left '*' '/' '%'
+%precedence UNARY
+%right '^'
+%type <ast> def test formal axis stmt decl expr update postfix primary call arg index element block else
+%type <list> formals formals1 axes sig stmts decls args args1 indexes elements lets updates dims
+%%
+start: file | expr semis { p->result = $1; } ;
+semis: %empty | semis ';' ;
+file: def { def_add(p, $1); } | test { def_add(p, $1); } | ';'
+    | file def { def_add(p, $2); } | file test { def_add(p, $2); } | file ';' ;
+
+def: DEF NAME '(' formals ')' sig block {
+		$$ = ast_list(p, A_DEF, @2, $2, $7, $4);
+		$$->t = $1;
+		$$->doc = doc_take(p);
+		$$->sig = $6 ? $6->v : NULL;
+		$$->nsig = $6 ? $6->n : 0;
+	} ;
+test: TEST expr ';' { $$ = MK(A_TEST, @2, NULL, 1, $2); } ;
+
+formals: %empty { $$ = items_new(p, NULL); } | formals1 ;
+formals1: formal { $$ = items_new(p, $1); } | formals1 ',' formal { $$ = items_add(p, $1, $3); } ;
+formal: NAME              { $$ = MK(A_FORMAL, @1, $1, 1, NULL); }
+      | NAME DOTS         { $$ = MK(A_FORMAL, @1, $1, 1, NULL); $$->isint = true; }
+      | NAME '=' expr     { $$ = MK(A_FORMAL, @1, $1, 1, $3); }
+      | NAME '[' axes ']' { $$ = ast_list(p, A_FORMAL, @1, $1, NULL, $3); $$->tensor = true; }
+      | NAME '[' axes ']' '=' expr { $$ = ast_list(p, A_FORMAL, @1, $1, $6, $3); $$->tensor = true; } ;
+axes: axis { $$ = items_new(p, $1); } | axes ',' axis { $$ = items_add(p, $1, $3); } ;
+axis: DOTS              { $$ = MK(A_AXIS, @1, "..", 2, NULL, NULL); }
+    | NAME              { $$ = MK(A_AXIS, @1, $1, 2, NULL, NULL); }
+    | NAME ':' expr     { $$ = MK(A_AXIS, @1, $1, 2, $3, NULL); }
+    | NAME ':' expr AS NAME { $$ = MK(A_AXIS, @1, $1, 2, $3, MK(A_NAME, @5, $5, 0)); } ;
+sig: %empty { $$ = NULL; } | ARROW '[' axes ']' { $$ = $3; } | ARROW '[' ']' { $$ = items_new(p, NULL); } ;
+
+block: '{' stmts '}' { $$ = ast_list(p, A_BLOCK, @1, NULL, NULL, $2); } ;
+stmts: %empty { $$ = items_new(p, NULL); }
+     | stmt { $$ = items_new(p, $1); }
+     | lets { $$ = $1; }
+     | stmts ';'
+     | stmts ';' stmt { $$ = items_add(p, $1, $3); }
+     | stmts ';' lets { for (int i = 0; i < $3->n; i++) items_add(p, $1, $3->v[i]); $$ = $1; } ;
+/* declarations come in lists: each is a statement of its own */
+lets: PARAM decls { $$ = $2; }
+    | STATE decls { $$ = $2; for (int i = 0; i < $2->n; i++) $2->v[i]->kind = A_STATE; }
+    | UPDATE updates { $$ = $2; } ;
+updates: update { $$ = items_new(p, $1); } | updates ',' update { $$ = items_add(p, $1, $3); } ;
+update: NAME '=' expr { $$ = MK(A_UPDATE, @1, $1, 1, $3); } ;
+decls: decl { $$ = items_new(p, $1); } | decls ',' decl { $$ = items_add(p, $1, $3); } ;
+decl: NAME '[' axes ']' '=' expr { $$ = ast_list(p, A_PARAM, @1, $1, $6, $3); }
+    | NAME '[' ']' '=' expr { $$ = MK(A_PARAM, @1, $1, 1, $5); }
+    | NAME '=' expr { $$ = MK(A_PARAM, @1, $1, 1, $3); $$->tensor = true; } ;
+stmt: NAME '=' expr { $$ = MK(A_LET, @1, $1, 1, $3); }
+    | NAME SET expr { $$ = MK(A_SET, @1, $1, 1, $3); }
+    | NAME ':' NAME '[' dims ']' '=' expr { $$ = ast_list(p, A_TYPED, @1, $1, $8, $5); $$->t = $3; }
+    | EMIT expr     { $$ = MK(A_EMIT, @1, NULL, 1, $2); }
+    | expr ;
+dims: %empty { $$ = items_new(p, NULL); } | elements ;
+
+expr: postfix
+    | expr PIPE expr { $$ = MK(A_PIPE, @2, NULL, 2, $1, $3); }
+    | expr '|' expr { $$ = MK(A_BINARY, @2, "|", 2, $1, $3); }
+    | expr '&' expr { $$ = MK(A_BINARY, @2, "&", 2, $1, $3); }
+    | expr '<' expr { $$ = MK(A_BINARY, @2, "<", 2, $1, $3); }
+    | expr '>' expr { $$ = MK(A_BINARY, @2, ">", 2, $1, $3); }
+    | expr LE expr  { $$ = MK(A_BINARY, @2, "<=", 2, $1, $3); }
+    | expr GE expr  { $$ = MK(A_BINARY, @2, ">=", 2, $1, $3); }
+    | expr EQ expr  { $$ = MK(A_BINARY, @2, "==", 2, $1, $3); }
+    | expr NE expr  { $$ = MK(A_BINARY, @2, "!=", 2, $1, $3); }
+    | expr '+' expr { $$ = MK(A_BINARY, @2, "+", 2, $1, $3); }
+    | expr '-' expr { $$ = MK(A_BINARY, @2, "-", 2, $1, $3); }
+    | expr '*' expr { $$ = MK(A_BINARY, @2, "*", 2, $1, $3); }
+    | expr '/' expr { $$ = MK(A_BINARY, @2, "/", 2, $1, $3); }
+    | expr '%' expr { $$ = MK(A_BINARY, @2, "%", 2, $1, $3); }
+    | expr '^' expr { $$ = MK(A_BINARY, @2, "^", 2, $1, $3); }
+    | '-' expr %prec UNARY { $$ = MK(A_UNARY, @1, "-", 1, $2); }
+    | '!' expr %prec UNARY { $$ = MK(A_UNARY, @1, "!", 1, $2); } ;
+postfix: primary | postfix '[' indexes ']' { $$ = ast_list(p, A_INDEX, @1, NULL, $1, $3); } ;
+indexes: index { $$ = items_new(p, $1); } | indexes ',' index { $$ = items_add(p, $1, $3); } ;
+index: NAME '=' expr { $$ = MK(A_NAMED, @1, $1, 1, $3); }
+     | NAME '=' expr ':' expr { $$ = MK(A_RANGE, @1, $1, 2, $3, $5); }
+     | element ; /* randn[3, c: 4], in tests */
+primary: NUM | STR { $$ = MK(A_STR, @1, $1, 0); }
+       | NAME { $$ = MK(A_NAME, @1, $1, 0); }
+       | call
+       | '(' expr ')' { $$ = $2; }
+       | '(' NAME ':' expr ')' { $$ = MK(A_LIST, @1, NULL, 1, MK(A_AXIS, @2, $2, 2, $4, NULL)); }
+       | '(' element ',' elements ')' { $$ = ast_list(p, A_LIST, @1, NULL, $2, $4); }
+       | '[' ']' { $$ = MK(A_LIST, @1, NULL, 0); }
+       | '[' elements ']' { $$ = ast_list(p, A_LIST, @1, NULL, NULL, $2); }
+       | IF expr block else { $$ = MK(A_IF, @1, NULL, 3, $2, $3, $4); }
+       | SCAN NAME '(' decls ')' block { $$ = ast_list(p, A_SCAN, @1, $2, $6, $4); } ;
+else: %empty { $$ = NULL; } | ELSE block { $$ = $2; } | ELSE IF expr block else { $$ = MK(A_IF, @2, NULL, 3, $3, $4, $5); } ;
+elements: element { $$ = items_new(p, $1); } | elements ',' element { $$ = items_add(p, $1, $3); } ;
+element: expr | NAME ':' expr { $$ = MK(A_AXIS, @1, $1, 2, $3, NULL); } | DOTS { $$ = MK(A_AXIS, @1, "..", 2, NULL, NULL); } ;
+call: NAME '(' args ')' { $$ = ast_list(p, A_CALL, @1, $1, NULL, $3); } ;
+args: %empty { $$ = items_new(p, NULL); } | args1 ;
+args1: arg { $$ = items_new(p, $1); } | args1 ',' arg { $$ = items_add(p, $1, $3); } ;
+arg: element | NAME '=' expr { $$ = MK(A_NAMED, @1, $1, 1, $3); } ;
+%%
+static void
+tl_error(Loc *l, Parser *p, void *scanner, const char *msg)
+{
+	(void)scanner;
+	if (!p->failed)
+		error_at(*l, "%s", msg);
+	p->failed = true;
+}
