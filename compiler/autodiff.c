@@ -1,0 +1,54 @@
+/* Reverse-mode differentiation of the graph: one accumulated adjoint per value, in reverse topological order.
+   Rules for the primitives are in ops/grad.op. Runs before contraction: a sum of products needs the rules of mul,
+   expand and reduce_sum alone, and the gradients come out as sums of products again.
+
+   Conventions: max(a, b) and reduce_max share the gradient of ties evenly; relu'(0) = 0; sqrt'(0) = inf as in
+   IEEE arithmetic; comparisons, floor, sign, shuffle, integers and random numbers have no gradient. */
+#include <string.h>
+
+#include "mmc.h"
+
+static bool is_float(DType t) { return t == DT_F32 || t == DT_BF16 || t == DT_F16; }
+
+/* mark: the value depends on something in wrt. */
+static void
+mark_active(Graph *g, Node **wrt, int n, int last)
+{
+	for (int i = 0; i <= last; i++)
+		g->node[i]->mark = 0;
+	for (int i = 0; i < n; i++)
+		wrt[i]->mark = 1;
+	for (int i = 0; i <= last; i++) {
+		Node *x = g->node[i];
+		for (int k = 0; k < x->nin; k++)
+			if (x->in[k]->mark && is_float(x->dt) && x->op != P_stop)
+				x->mark = 1;
+	}
+}
+
+void
+autodiff(Lower *w, Node *y, Node **wrt, int n, Node **d)
+{
+	Graph *g = lower_graph(w);
+	int last = y->id;
+	Node **adj = arena_alloc(g->arena, (size_t)(last + 1) * sizeof *adj);
+	mark_active(g, wrt, n, last);
+	adj[last] = mk_like(g, 1, y);
+	for (int i = last; i >= 0; i--) {
+		Node *x = g->node[i], **dx;
+		if (!adj[i] || !x->mark || !x->nin)
+			continue;
+		dx = arena_alloc(g->arena, (size_t)x->nin * sizeof *dx);
+		lower_grad(w, x, adj[i], dx);
+		for (int k = 0; k < x->nin; k++) {
+			Node *in = x->in[k];
+			if (!dx[k] || !in->mark)
+				continue;
+			if (dx[k]->nd != in->nd || memcmp(dx[k]->dim, in->dim, (size_t)in->nd * sizeof *in->dim))
+				bug("gradient rule of %s: operand %d has another shape", prim_info[x->op].name, k);
+			adj[in->id] = adj[in->id] ? mk2(g, P_add, adj[in->id], dx[k]) : dx[k];
+		}
+	}
+	for (int i = 0; i < n; i++)
+		d[i] = wrt[i]->id <= last ? adj[wrt[i]->id] : NULL;
+}

@@ -1,0 +1,324 @@
+/* Algebra on a node as it is made: constants are folded, neutral operands dropped, views composed, and
+   elementwise work moves below the views that would repeat it.
+
+     mul(expand(s), expand(t))  ->  expand(mul(s, t))           (once for each element of s, not of the result)
+     reduce_sum(expand(x))      ->  mul(reduce_sum(x), count)
+     reshape(reshape(x))        ->  reshape(x)
+
+   Values may differ in the last bit from the order written (c1*(c2*x) becomes (c1*c2)*x); nothing that changes NaN
+   or infinity is done: x*0 and x-x stay. */
+#include <math.h>
+#include <string.h>
+
+#include "mmc.h"
+
+static bool is_const(const Node *n, double f) { return n->op == P_const && n->f == f; }
+static bool is_int(DType t) { return t == DT_I32 || t == DT_U32 || t == DT_U8 || t == DT_BOOL; }
+
+/* Never reached with a shuffle: its operands are not constants. */
+#define interp_shuffle(a, b, c) ((void)(b), (void)(c), a)
+
+static double
+eval(Prim op, double a, double b, double c)
+{
+	(void)c;
+	switch (op) {
+#define P(name, kind, arity, dtype, attr, spell, expr) \
+	case P_##name:                                 \
+		return (expr);
+#include "../ops/prim.def"
+#undef P
+	default:
+		return 0;
+	}
+}
+
+static Node *
+fold(Graph *g, Node *t)
+{
+	double v[3] = {0};
+	for (int i = 0; i < t->nin; i++) {
+		if (t->in[i]->op != P_const)
+			return NULL;
+		v[i] = t->in[i]->f;
+	}
+	if (t->op == P_shuffle || (is_int(t->in[0]->dt) && (t->op == P_div || t->op == P_mod) && v[1] == 0))
+		return NULL;
+	double r = eval(t->op, v[0], v[1], v[2]);
+	if (is_int(t->dt))
+		r = trunc(r);
+	return mk_const(g, t->dt, r, t->dim, t->nd);
+}
+
+static bool
+same_view(const Node *a, const Node *b)
+{
+	const Node *x = a->in[0], *y = b->in[0];
+	return a->op == b->op && a->nat == b->nat && !memcmp(a->at, b->at, (size_t)a->nat * sizeof *a->at) && x->nd == y->nd &&
+	       !memcmp(x->dim, y->dim, (size_t)x->nd * sizeof *x->dim);
+}
+
+/* Elementwise on operands that are all the same view (or constants): the view of elementwise on what is below. */
+static Node *
+sink_below_view(Graph *g, Node *t)
+{
+	Node *view = NULL, *in[3];
+	for (int i = 0; i < t->nin; i++) {
+		Node *x = t->in[i];
+		if (x->op == P_const)
+			continue;
+		if (x->op != P_expand && x->op != P_permute && x->op != P_reshape)
+			return NULL;
+		if (view && !same_view(view, x))
+			return NULL;
+		view = x;
+	}
+	if (!view)
+		return NULL;
+	for (int i = 0; i < t->nin; i++)
+		in[i] = t->in[i]->op == P_const ? mk_const(g, t->in[i]->dt, t->in[i]->f, view->in[0]->dim, view->in[0]->nd) : t->in[i]->in[0];
+	Node *y = node_new(g, t->op, t->dt, in, t->nin, NULL, 0, t->at, t->nat, t->f);
+	return node_new(g, view->op, 0, &y, 1, view->dim, view->nd, view->at, view->nat, 0);
+}
+
+static Node *
+binary(Graph *g, Node *t)
+{
+	Node *a = t->in[0], *b = t->in[1];
+	bool commutes = t->op == P_add || t->op == P_mul || t->op == P_and || t->op == P_or;
+	/* constants stand right; otherwise the older operand stands left, so that a+b and b+a are one node */
+	if (commutes && (a->op == P_const || (b->op != P_const && a->id > b->id)))
+		return mk2(g, t->op, b, a);
+	switch (t->op) {
+	case P_add:
+		if (is_const(b, 0))
+			return a;
+		if (b->op == P_neg)
+			return mk2(g, P_sub, a, b->in[0]);
+		if (a->op == P_neg)
+			return mk2(g, P_sub, b, a->in[0]);
+		break;
+	case P_sub:
+		if (is_const(b, 0))
+			return a;
+		if (is_const(a, 0))
+			return mk1(g, P_neg, b);
+		if (b->op == P_neg)
+			return mk2(g, P_add, a, b->in[0]);
+		break;
+	case P_mul:
+		if (is_const(b, 1))
+			return a;
+		if (is_const(b, -1))
+			return mk1(g, P_neg, a);
+		if (a->op == P_neg && b->op == P_const)
+			return mk2(g, P_mul, a->in[0], mk_like(g, -b->f, b));
+		if (a->op == P_mul && a->in[1]->op == P_const && b->op == P_const && !is_int(t->dt))
+			return mk2(g, P_mul, a->in[0], mk_like(g, a->in[1]->f * b->f, b));
+		if (a->op == P_neg)
+			return mk1(g, P_neg, mk2(g, P_mul, a->in[0], b));
+		if (b->op == P_neg)
+			return mk1(g, P_neg, mk2(g, P_mul, a, b->in[0]));
+		break;
+	case P_div:
+		if (b->op == P_const && !is_int(t->dt) && b->f != 0)
+			return mk2(g, P_mul, a, mk_like(g, 1 / b->f, b));
+		if (is_const(b, 1))
+			return a;
+		break;
+	case P_pow:
+		if (is_const(b, 1))
+			return a;
+		if (is_const(b, 2))
+			return mk2(g, P_mul, a, a);
+		break;
+	default:
+		break;
+	}
+	return NULL;
+}
+
+static Node *
+elementwise(Graph *g, Node *t)
+{
+	Node *a = t->in[0], *r = fold(g, t);
+	if (!r && t->nin == 2)
+		r = binary(g, t);
+	if (!r && t->op == P_neg && a->op == P_neg)
+		r = a->in[0];
+	if (!r && t->op == P_cast && a->dt == t->dt)
+		r = a;
+	if (!r && t->op == P_select && t->in[1] == t->in[2])
+		r = t->in[1];
+	if (!r && t->op == P_select && a->op == P_const)
+		r = a->f != 0 ? t->in[1] : t->in[2];
+	return r ? r : sink_below_view(g, t);
+}
+
+static bool
+same_shape(const Node *a, const Node *b)
+{
+	return a->nd == b->nd && !memcmp(a->dim, b->dim, (size_t)a->nd * sizeof *a->dim);
+}
+
+static bool
+is_identity(const Node *t)
+{
+	const Node *x = t->in[0];
+	if (!same_shape(t, x))
+		return false;
+	if (t->op == P_permute || t->op == P_expand) {
+		for (int i = 0; i < t->nd; i++)
+			if (t->at[i] != i)
+				return false;
+		return true;
+	}
+	return t->op == P_reshape || t->op == P_slice || t->op == P_pad;
+}
+
+/* reshape that only drops or adds dims of size 1 around an expand: keep the expand outermost */
+static Node *
+view(Graph *g, Node *t)
+{
+	Node *x = t->in[0];
+	int64_t at[2 * MAXDIM];
+	if (is_identity(t))
+		return x;
+	if (x->op == P_const && t->op != P_pad && t->op != P_window)
+		return mk_const(g, x->dt, x->f, t->dim, t->nd);
+	switch (t->op) {
+	case P_reshape:
+		if (x->op == P_reshape)
+			return mk_reshape(g, x->in[0], t->dim, t->nd);
+		break;
+	case P_permute:
+		if (x->op == P_permute) {
+			for (int i = 0; i < t->nd; i++)
+				at[i] = x->at[t->at[i]];
+			return mk_permute(g, x->in[0], at);
+		}
+		if (x->op == P_expand) {
+			for (int i = 0; i < t->nd; i++)
+				at[i] = x->at[t->at[i]];
+			return mk_expand(g, x->in[0], t->dim, t->nd, at);
+		}
+		break;
+	case P_expand:
+		if (x->op == P_expand || x->op == P_permute) {
+			for (int i = 0; i < t->nd; i++)
+				at[i] = t->at[i] < 0 ? -1 : x->at[t->at[i]];
+			return mk_expand(g, x->in[0], t->dim, t->nd, at);
+		}
+		break;
+	case P_slice:
+		if (x->op == P_slice) {
+			for (int i = 0; i < t->nd; i++) {
+				at[i] = x->at[i] + t->at[i] * x->at[t->nd + i];
+				at[t->nd + i] = x->at[t->nd + i] * t->at[t->nd + i];
+			}
+			return mk_slice(g, x->in[0], at, at + t->nd, t->dim);
+		}
+		break;
+	default:
+		break;
+	}
+	return NULL;
+}
+
+static bool
+reduces(const Node *t, int axis)
+{
+	for (int i = 0; i < t->nat; i++)
+		if (t->at[i] == axis)
+			return true;
+	return false;
+}
+
+/* t reduces x = expand(y): reduce y over the axes it has; the repeated ones count (sum) or vanish (max). */
+static Node *
+reduce_expand(Graph *g, Node *t)
+{
+	Node *x = t->in[0], *y = x->in[0];
+	int64_t axes[MAXDIM], map[MAXDIM], repeat = 1;
+	int naxes = 0, nkeep = 0;
+	for (int i = 0; i < x->nd; i++)
+		if (reduces(t, i) && x->at[i] < 0)
+			repeat *= x->dim[i];
+	if (repeat == 1)
+		return NULL;
+	bool gone[MAXDIM] = {0};
+	for (int i = 0; i < x->nd; i++)
+		if (reduces(t, i) && x->at[i] >= 0)
+			gone[x->at[i]] = true;
+	for (int i = 0; i < y->nd; i++)
+		if (gone[i])
+			axes[naxes++] = i;
+	Node *r = mk_reduce(g, t->op, y, axes, naxes);
+	for (int i = 0; i < x->nd; i++) {
+		if (reduces(t, i))
+			continue;
+		map[nkeep] = x->at[i];
+		for (int k = 0; k < x->at[i]; k++)
+			map[nkeep] -= gone[k];
+		nkeep++;
+	}
+	r = mk_expand(g, r, t->dim, t->nd, map);
+	return t->op == P_reduce_sum ? mk2(g, P_mul, r, mk_like(g, (double)repeat, r)) : r;
+}
+
+/* sum(x * expand(s)) where s does not vary over what is summed: sum(x) * s. */
+static Node *
+factor_out(Graph *g, Node *t, Node *x, Node *e)
+{
+	int64_t map[MAXDIM];
+	int n = 0;
+	if (e->op != P_expand)
+		return NULL;
+	for (int i = 0; i < e->nd; i++) {
+		if (reduces(t, i) ? e->at[i] >= 0 : false)
+			return NULL;
+		if (!reduces(t, i))
+			map[n++] = e->at[i];
+	}
+	Node *s = mk_expand(g, e->in[0], t->dim, t->nd, map);
+	return mk2(g, P_mul, mk_reduce(g, P_reduce_sum, x, t->at, t->nat), s);
+}
+
+static Node *
+reduction(Graph *g, Node *t)
+{
+	Node *x = t->in[0], *r;
+	int64_t size = 1;
+	for (int i = 0; i < t->nat; i++)
+		size *= x->dim[t->at[i]];
+	if (size == 1)
+		return mk_reshape(g, x, t->dim, t->nd);
+	if (x->op == P_const && size > 0)
+		return mk_const(g, t->dt, t->op == P_reduce_sum ? x->f * (double)size : x->f, t->dim, t->nd);
+	if (x->op == P_expand)
+		return reduce_expand(g, t);
+	if (t->op != P_reduce_sum)
+		return NULL;
+	if (x->op == P_neg)
+		return mk1(g, P_neg, mk_reduce(g, t->op, x->in[0], t->at, t->nat));
+	if (x->op == P_mul && !is_int(t->dt)) {
+		if (x->in[1]->op == P_const) {
+			Node *s = mk_reduce(g, t->op, x->in[0], t->at, t->nat);
+			return mk2(g, P_mul, s, mk_like(g, x->in[1]->f, s));
+		}
+		if ((r = factor_out(g, t, x->in[0], x->in[1])) || (r = factor_out(g, t, x->in[1], x->in[0])))
+			return r;
+	}
+	return NULL;
+}
+
+Node *
+simplify(Graph *g, Node *t)
+{
+	switch (prim_info[t->op].kind) {
+	case K_ELEM: return elementwise(g, t);
+	case K_VIEW: return view(g, t);
+	case K_REDUCE: return reduction(g, t);
+	default: return NULL;
+	}
+}

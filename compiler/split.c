@@ -1,0 +1,61 @@
+/* Long sums with few results become two: parts in parallel, then the parts.
+
+     reduce_sum(x[1024, 32, 128], 0 1) -> [128]
+       = reduce_sum(reduce_sum(reshape(x, [256, 4, 32, 128]), 1 2) -> [256, 128], 0)
+
+   The parts are fixed by the shape, so reruns are bitwise equal. Needs: contract (what is left are real reductions). */
+#include "mmc.h"
+
+#define ROW_LIMIT 8192    /* elements that one block sums well */
+#define PLACES 32768      /* results that fill a GPU, one thread each */
+
+/* Largest divisor of n that is at most limit. */
+static int64_t
+divisor(int64_t n, int64_t limit)
+{
+	for (int64_t d = limit < n ? limit : n; d > 1; d--)
+		if (n % d == 0)
+			return d;
+	return 1;
+}
+
+static Node *
+split(Graph *to, Node *n, Node **in, void *ctx)
+{
+	(void)ctx;
+	Node *x = in[0];
+	if (prim_info[n->op].kind != K_REDUCE || n->nat == 0)
+		return NULL;
+	int64_t out = node_count(n), row = out ? node_count(x) / out : 0, a = n->at[0], best = 1;
+	bool trailing = n->at[n->nat - 1] == x->nd - 1;
+	if (out >= PLACES || row <= (trailing ? ROW_LIMIT : 256) || x->nd == MAXDIM)
+		return NULL;
+	for (int i = 0; i < n->nat; i++) { /* the reduced axis that cuts best */
+		int64_t want = PLACES / (out ? out : 1), most = row / 32;
+		int64_t d = divisor(x->dim[n->at[i]], want > 1024 ? 1024 : want < most ? want : most);
+		if (d > best) {
+			best = d;
+			a = n->at[i];
+		}
+	}
+	if (best < 4)
+		return NULL;
+	int64_t dim[MAXDIM], axes[MAXDIM];
+	int naxes = 0, place = 0;
+	for (int i = 0; i < x->nd; i++) {
+		dim[i + (i > a)] = x->dim[i];
+		if (i == a) {
+			dim[i] = best;
+			dim[i + 1] = x->dim[i] / best;
+		}
+	}
+	for (int i = 0; i < n->nat; i++) {
+		place += n->at[i] < a;
+		axes[naxes++] = n->at[i] + (n->at[i] >= a);
+	}
+	Node *parts = mk_reduce(to, n->op, mk_reshape(to, x, dim, x->nd + 1), axes, naxes);
+	int64_t part_axis = a - place; /* kept dims before it keep their places */
+	return mk_reduce(to, n->op, parts, &part_axis, 1);
+}
+
+Graph *pass_split_reduce(Graph *g) { return graph_map(g, split, NULL); }
