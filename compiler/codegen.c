@@ -1,0 +1,342 @@
+/* A graph to a program of one target: fuse, lower each region to a kernel or a library call, place the buffers. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen.h"
+
+typedef struct Use { /* one argument of one instruction, until buffers have places */
+	Node *node;      /* stored node, state, or fetch */
+	uint64_t off, bytes; /* into the node's place; bytes 0: all of it */
+	bool written;
+} Use;
+
+typedef struct Step {
+	PlanInstr instr;
+	Use use[40];
+	int nuse;
+} Step;
+
+typedef struct Gen {
+	Graph *g;
+	Arena *arena;
+	Fusion *f;
+	const Places *places;
+	const CodegenOptions *o;
+	PlanProgram p;
+	Step *step;
+	int nstep;
+	Text *source;
+	uint32_t module;
+} Gen;
+
+static Step *
+step_new(Gen *c, InstrKind kind, const Node *n, const char *what)
+{
+	Step *s = &c->step[c->nstep++];
+	s->instr.kind = kind;
+	s->instr.what = arena_strdup(c->arena, what);
+	s->instr.loc = loc_text(c->arena, n->loc);
+	return s;
+}
+
+static void
+add_use(Step *s, Node *n, uint64_t off, uint64_t bytes, bool written)
+{
+	if (s->nuse == (int)LEN(s->use))
+		bug("more than %d arguments", (int)LEN(s->use));
+	s->use[s->nuse++] = (Use){n, off, bytes, written};
+}
+
+static double
+node_bytes(const Node *n)
+{
+	return (double)node_count(n) * (double)dtype_bytes(n->dt);
+}
+
+static void
+gen_kernel(Gen *c, int region)
+{
+	Arena scratch = {0};
+	Kernel *k = kernel_lower(&scratch, c->f, region);
+	const Region *r = &c->f->region[region];
+	Node *tell = r->node[r->nnode - 1];
+	Launch l = {1, 1, 0};
+	if (k->fail)
+		bug("region of v%d cannot be lowered: %s", tell->id, k->fail);
+	char *name = arena_printf(c->arena, "%s_%s", c->g->name, kernel_name(c->arena, k, (int)c->p.nkernel));
+	text_printf(c->source, "/* %s", loc_text(c->arena, tell->loc));
+	for (int i = 0; i < k->narg; i++)
+		text_printf(c->source, "%s a%d: v%d", i ? "," : ";", i, k->arg[i]->id);
+	text_puts(c->source, " */\n");
+	if (c->o->cuda)
+		emit_kernel_cuda(c->source, k, name, &l);
+	else
+		emit_kernel_c(c->source, k, name);
+	c->p.kernel[c->p.nkernel] = (PlanKernel){.name = name, .module = c->module, .grid = (uint32_t)l.grid, .block = (uint32_t)l.block, .smem = (uint32_t)l.smem};
+	Step *s = step_new(c, I_KERNEL, tell, name);
+	s->instr.index = c->p.nkernel++;
+	for (int i = 0; i < k->narg; i++) {
+		bool written = i >= k->nload;
+		add_use(s, k->arg[i], 0, 0, written);
+		s->instr.nout += written;
+		s->instr.traffic += node_bytes(k->arg[i]);
+	}
+	for (int i = 0; i < k->nval; i++)
+		if (k->val[i]->kind == LV_PRIM || k->val[i]->kind == LV_REDUCE)
+			s->instr.flops += (double)k->outer * (k->val[i]->axes >> k->nouter || k->val[i]->kind == LV_REDUCE ? (double)k->row : 1);
+	arena_free(&scratch);
+}
+
+/* Bytes from the first to past the last element of a strided matrix (and its batches). */
+static uint64_t
+extent(int64_t rows, int64_t rs, int64_t cols, int64_t cs, const PlanGemm *g, int64_t s0, int64_t s1)
+{
+	int64_t last = (rows - 1) * rs + (cols - 1) * cs + (g->batch0 - 1) * s0 + (g->batch1 - 1) * s1;
+	return (uint64_t)(last + 1) * 4;
+}
+
+static void
+gen_gemm(Gen *c, int region)
+{
+	const Region *r = &c->f->region[region];
+	Node *dot = r->node[0], *out = r->node[r->nnode - 1];
+	GemmCall m;
+	if (!gemm_match(c->f, dot, &c->f->layout[out->id], &m))
+		bug("no matrix product for v%d", dot->id);
+	m.g.tf32 = c->o->tf32;
+	PlanGemm *g = &c->p.gemm[c->p.ngemm];
+	Node *bias = NULL;
+	if (out != dot) {
+		m.g.epilogue = EPI_BIAS;
+		bias = out->in[0] == dot ? out->in[1]->in[0] : out->in[0]->in[0];
+	}
+	*g = m.g;
+	Step *s = step_new(c, I_GEMM, dot, arena_printf(c->arena, "dot %ldx%ldx%ld%s", (long)g->m, (long)g->n, (long)g->k, bias ? " bias" : ""));
+	s->instr.index = c->p.ngemm++;
+	add_use(s, m.a, (uint64_t)m.aoff * 4, extent(g->m, g->ars, g->k, g->acs, g, g->a0, g->a1), false);
+	add_use(s, m.b, (uint64_t)m.boff * 4, extent(g->k, g->brs, g->n, g->bcs, g, g->b0, g->b1), false);
+	add_use(s, out, 0, extent(g->m, g->crs, g->n, 1, g, g->c0, g->c1), true);
+	if (bias) {
+		int64_t off, stride[MAXDIM];
+		Node *root;
+		if (!strided(c->f, bias, &root, &off, stride))
+			bug("the bias of v%d is not in memory", dot->id);
+		add_use(s, root, (uint64_t)off * 4, (uint64_t)g->n * 4, false);
+	}
+	s->instr.nout = 1;
+	double batch = (double)(g->batch0 * g->batch1);
+	s->instr.flops = 2.0 * (double)g->m * (double)g->n * (double)g->k * batch;
+	s->instr.traffic = node_bytes(dot->in[0]) + node_bytes(dot->in[1]) + node_bytes(out);
+}
+
+static void
+gen_fills(Gen *c, Node *pack)
+{
+	for (int i = 0; i < c->f->nfill; i++) {
+		Fill *f = &c->f->fill[i];
+		uint64_t size = dtype_bytes(pack->dt);
+		if (f->pack != pack)
+			continue;
+		Step *s = step_new(c, f->from ? I_COPY : I_ZERO, pack, f->from ? "copy" : "zero");
+		add_use(s, pack, (uint64_t)f->off * size, (uint64_t)f->count * size, true);
+		if (f->from)
+			add_use(s, f->from, 0, 0, false);
+		s->instr.nout = 1;
+	}
+}
+
+/* ---- buffers ---- */
+
+static const char *
+state_name(const Gen *c, const Node *n)
+{
+	int state = n->op == P_state ? (int)n->at[0] : c->f->layout[n->id].state;
+	return state >= 0 ? c->g->state[state].name : NULL;
+}
+
+static int
+place_of(const Places *p, const char *name)
+{
+	for (int i = 0; i < p->n; i++)
+		if (!strcmp(p->name[i], name))
+			return i;
+	bug("state %s has no place", name);
+}
+
+static Buf *
+find_buf(Buf *b, int n, const Node *root)
+{
+	for (int i = 0; i < n; i++)
+		if (b[i].root == root)
+			return &b[i];
+	return NULL;
+}
+
+static int
+collect_bufs(Gen *c, Buf *b)
+{
+	int n = 0;
+	for (int i = 0; i < c->nstep; i++)
+		for (int k = 0; k < c->step[i].nuse; k++) {
+			Node *x = c->step[i].use[k].node;
+			if (x->op == P_fetch || x->op == P_input || state_name(c, x))
+				continue;
+			Node *root = c->f->layout[x->id].root;
+			Buf *f = find_buf(b, n, root);
+			if (!f) {
+				f = &b[n++];
+				*f = (Buf){.root = root, .bytes = (uint64_t)node_bytes(root), .first = i, .last = i};
+			}
+			f->last = i;
+		}
+	for (int i = 0; i < c->g->noutput; i++) { /* results are read after the program */
+		Node *x = c->g->output[i].node;
+		Buf *f = state_name(c, x) ? NULL : find_buf(b, n, c->f->layout[x->id].root);
+		if (f)
+			f->last = c->nstep;
+	}
+	return n;
+}
+
+static PlanRef
+make_ref(Gen *c, const Use *u, Buf *b, int nbuf)
+{
+	Node *n = u->node;
+	uint64_t all = (uint64_t)node_bytes(n);
+	const char *state = state_name(c, n);
+	if (n->op == P_fetch) {
+		int64_t width = n->nd > n->in[0]->nd ? n->dim[n->nd - 1] : 1;
+		return (PlanRef){SP_DATA, (uint64_t)n->at[0], (uint64_t)width * dtype_bytes(n->dt)};
+	}
+	if (n->op == P_input) /* tests: inputs stand behind the states */
+		return (PlanRef){SP_STAT, c->places->off[place_of(c->places, c->g->input[n->at[0]].name)] + u->off, u->bytes ? u->bytes : all};
+	if (state) {
+		int p = place_of(c->places, state);
+		return (PlanRef){c->places->space[p], c->places->off[p] + u->off, u->bytes ? u->bytes : all};
+	}
+	const Layout *l = &c->f->layout[n->id];
+	Buf *f = find_buf(b, nbuf, l->root);
+	return (PlanRef){SP_ACT, f->off + (uint64_t)l->off * dtype_bytes(n->dt) + u->off, u->bytes ? u->bytes : all};
+}
+
+static void
+finish(Gen *c)
+{
+	Buf *b = arena_alloc(c->arena, (size_t)(c->nstep * 8 + 64) * sizeof *b);
+	int n = collect_bufs(c, b);
+	MemoryPlan m = plan_memory(b, n, c->o->reuse);
+	c->p.act_bytes = m.bytes;
+	c->p.act_bound = m.bound;
+	c->p.instr = arena_alloc(c->arena, (size_t)c->nstep * sizeof *c->p.instr);
+	c->p.ninstr = (uint32_t)c->nstep;
+	for (int i = 0; i < c->nstep; i++) {
+		PlanInstr *in = &c->p.instr[i];
+		*in = c->step[i].instr;
+		in->narg = (uint32_t)c->step[i].nuse;
+		in->arg = arena_alloc(c->arena, in->narg * sizeof *in->arg);
+		for (uint32_t k = 0; k < in->narg; k++)
+			in->arg[k] = make_ref(c, &c->step[i].use[k], b, n);
+	}
+	c->p.noutput = (uint32_t)c->g->noutput;
+	c->p.output = arena_alloc(c->arena, c->p.noutput * sizeof *c->p.output);
+	for (int i = 0; i < c->g->noutput; i++) {
+		Node *x = c->g->output[i].node;
+		PlanOutput *o = &c->p.output[i];
+		*o = (PlanOutput){.name = arena_strdup(c->arena, c->g->output[i].name), .role = arena_strdup(c->arena, c->g->output[i].role), .dtype = x->dt};
+		o->dim = arena_alloc(c->arena, (size_t)x->nd * sizeof *o->dim);
+		o->ndim = (uint32_t)x->nd;
+		memcpy(o->dim, x->dim, (size_t)x->nd * sizeof *o->dim);
+		o->ref = arena_alloc(c->arena, sizeof *o->ref);
+		o->nref = 1;
+		*o->ref = make_ref(c, &(Use){.node = x}, b, n);
+	}
+}
+
+PlanProgram
+codegen(Graph *g, const Places *places, const CodegenOptions *o, uint32_t module, Text *source)
+{
+	Gen c = {.g = g, .arena = g->arena, .places = places, .o = o, .source = source, .module = module};
+	c.f = fuse(g, o->fuse);
+	size_t n = (size_t)(c.f->norder + c.f->nfill) + 1;
+	c.p.name = arena_strdup(c.arena, g->name);
+	c.p.batch = g->batch;
+	c.p.kernel = arena_alloc(c.arena, n * sizeof *c.p.kernel);
+	c.p.gemm = arena_alloc(c.arena, n * sizeof *c.p.gemm);
+	c.step = xcalloc(n, sizeof *c.step);
+	for (int i = 0; i < c.f->norder; i++) {
+		int r = c.f->order[i];
+		switch (c.f->region[r].kind) {
+		case R_GEMM: gen_gemm(&c, r); break;
+		case R_PACK: gen_fills(&c, c.f->region[r].node[0]); break;
+		default: gen_kernel(&c, r);
+		}
+	}
+	finish(&c);
+	if (o->cuda && c.p.ngemm)
+		c.p.work_bytes = 32u << 20;
+	if (o->explain)
+		text_add(o->explain, c.f->explain.s, c.f->explain.n);
+	free(c.step);
+	free(c.f->explain.s);
+	return c.p;
+}
+
+/* ---- states ---- */
+
+static void
+plan_state(Arena *a, PlanState *s, const char *name, DType dt, Space space, uint64_t off, const int64_t *dim, int nd, Init init, double x, double y)
+{
+	*s = (PlanState){.name = arena_strdup(a, name), .dtype = dt, .space = space, .off = off, .init = init, .a = x, .b = y, .fit = ""};
+	s->dim = arena_alloc(a, (size_t)nd * sizeof *s->dim);
+	s->ndim = (uint32_t)nd;
+	if (nd)
+		memcpy(s->dim, dim, (size_t)nd * sizeof *s->dim);
+}
+
+void
+place_states(Arena *a, Graph *g, Places *p, Plan *plan)
+{
+	int n = g->nstate + g->ninput;
+	p->name = arena_alloc(a, (size_t)n * sizeof *p->name);
+	p->space = arena_alloc(a, (size_t)n * sizeof *p->space);
+	p->off = arena_alloc(a, (size_t)n * sizeof *p->off);
+	plan->state = arena_alloc(a, (size_t)(n + g->nparam * (g->nstate + 1)) * sizeof *plan->state);
+	for (int i = 0; i < g->nstate; i++) {
+		GState *s = &g->state[i];
+		int64_t count = 1;
+		for (int k = 0; k < s->nd; k++)
+			count *= s->dim[k];
+		uint64_t off = p->bytes[s->space];
+		p->name[p->n] = s->name;
+		p->space[p->n] = s->space;
+		p->off[p->n++] = off;
+		p->bytes[s->space] += ((uint64_t)count * dtype_bytes(s->dt) + 255) / 256 * 256;
+		if (s->space == SP_STAT) {
+			plan_state(a, &plan->state[plan->nstate], s->name, s->dt, s->space, off, s->dim, s->nd, s->init, s->a, s->b);
+			plan->state[plan->nstate++].fit = arena_strdup(a, s->fit ? s->fit : "");
+			continue;
+		}
+		for (int k = 0; k < g->nparam; k++) { /* packed: an entry a parameter */
+			GParam *q = &g->param[k];
+			bool opt = s->space == SP_OPT;
+			const char *name = opt ? arena_printf(a, "%s.%s", s->name, q->name) : q->name;
+			plan_state(a, &plan->state[plan->nstate++], name, DT_F32, s->space, off + (uint64_t)q->off * 4, q->dim, q->nd,
+			           opt ? s->init : q->init, opt ? s->a : q->a, opt ? s->b : q->b);
+		}
+	}
+	for (int i = 0; i < g->ninput; i++) {
+		GInput *s = &g->input[i];
+		int64_t count = 1;
+		for (int k = 0; k < s->nd; k++)
+			count *= s->dim[k];
+		p->name[p->n] = s->name;
+		p->space[p->n] = SP_STAT;
+		p->off[p->n++] = p->bytes[SP_STAT];
+		plan_state(a, &plan->state[plan->nstate++], s->name, s->dt, SP_STAT, p->bytes[SP_STAT], s->dim, s->nd, INIT_CONST, 0, 0);
+		plan->state[plan->nstate - 1].fit = "";
+		p->bytes[SP_STAT] += ((uint64_t)count * dtype_bytes(s->dt) + 255) / 256 * 256;
+	}
+	plan->param_bytes = p->bytes[SP_PARAM];
+	plan->opt_bytes = p->bytes[SP_OPT];
+	plan->stat_bytes = p->bytes[SP_STAT];
+}

@@ -1,0 +1,46 @@
+/* From regions to a program: instructions, kernels' source, memory. codegen.c, memory.c, planfile.c. */
+#ifndef CODEGEN_H
+#define CODEGEN_H
+
+#include "loop.h"
+
+/* A buffer of the activation arena. Instructions are numbered from 0; it is live from the first write to the last read. */
+typedef struct Buf {
+	Node *root;
+	uint64_t bytes;
+	int first, last;
+	uint64_t off;
+} Buf;
+
+typedef struct MemoryPlan {
+	uint64_t bytes;  /* of the arena */
+	uint64_t bound;  /* greatest sum of live bytes: no plan can be smaller */
+} MemoryPlan;
+
+/* Places the buffers: best fit in several orders, the best kept. reuse false: each has a place of its own. */
+MemoryPlan plan_memory(Buf *b, int n, bool reuse);
+void memory_verify(const Buf *b, int n, uint64_t arena); /* bug() on an overlap of live buffers */
+
+/* Where the states of all graphs of a plan live. */
+typedef struct Places {
+	const char **name;
+	Space *space;
+	uint64_t *off;
+	int n;
+	uint64_t bytes[NSPACE];
+} Places;
+
+typedef struct CodegenOptions {
+	bool cuda;
+	bool fuse, reuse, tf32;
+	Text *explain;     /* or NULL */
+	const char *emit_dir;
+} CodegenOptions;
+
+/* One program for one target; kernel source is appended to source. */
+PlanProgram codegen(Graph *g, const Places *p, const CodegenOptions *o, uint32_t module, Text *source);
+
+/* State placement from the training graph, and the plan's state list (one entry a parameter). */
+void place_states(Arena *a, Graph *train, Places *p, Plan *plan);
+
+#endif

@@ -1,0 +1,31 @@
+/* One compile: what the passes of main.c work on. */
+#ifndef COMPILE_H
+#define COMPILE_H
+
+#include "codegen.h"
+
+typedef struct CompileOptions {
+	const char *model, *out, *target, *arch, *precision, *dump, *skip, *emit_dir, *graph_svg, *ops;
+	int64_t batch;
+	bool no_fuse, no_reuse, explain, mem, check;
+} CompileOptions;
+
+typedef struct Unit {
+	Arena *arena;
+	const CompileOptions *o;
+	Model *model;
+	Lib *lib;
+	Graph *graph[8];   /* train, then eval at each batch size */
+	int ngraph;
+	Places places;
+	Plan *plan;
+	Text explain;
+} Unit;
+
+/* plan.c of the compiler */
+void unit_data(Unit *u);     /* schema, training options, states */
+bool unit_programs(Unit *u); /* a program set for each target */
+bool unit_write(Unit *u);    /* verified, then written whole */
+void unit_memory_report(const Unit *u, FILE *f);
+
+#endif

@@ -1,0 +1,655 @@
+/* Fusion: which nodes are computed together, and which are computed again where they are used.
+
+   Nodes are taken consumers first. Views, constants, fetches, gathers and random numbers are never stored unless
+   something needs them in memory. A node that only one kernel reads joins that kernel. A cheap node that reads about
+   as much as it writes is computed again in each kernel that reads it: that saves its store (and its memory from
+   forward to backward). Any other node joins the first of its readers that can hold it, and is stored for the rest.
+   "Can" is decided by lowering the joined region (loop.c); a join that would make two kernels wait for each other is
+   refused. Last, kernels that read the same large value over the same axes are joined.
+
+     needs: contract      breaks: nothing in the graph */
+#include <stdlib.h>
+#include <string.h>
+
+#include "loop.h"
+
+static Kind kind(const Node *n) { return prim_info[n->op].kind; }
+
+static bool
+is_anchor(const Fusion *f, const Node *n)
+{
+	(void)f;
+	return kind(n) == K_DOT || kind(n) == K_SCATTER || kind(n) == K_FOLD;
+}
+
+/* Free to compute wherever it is used. */
+static bool
+is_free(const Node *n)
+{
+	Kind k = kind(n);
+	return k == K_VIEW || k == K_LEAF;
+}
+
+static bool
+is_pack(const Node *n)
+{
+	return kind(n) == K_CONCAT && n->nd == 1 && n->nin > 8;
+}
+
+void
+explain(Fusion *f, const Node *n, const char *fmt, ...)
+{
+	char *l = loc_text(f->arena, n->loc);
+	va_list ap;
+	va_start(ap, fmt);
+	text_printf(&f->explain, "%s: v%d %s: ", l, n->id, prim_info[n->op].name);
+	text_vprintf(&f->explain, fmt, ap);
+	text_puts(&f->explain, "\n");
+	va_end(ap);
+}
+
+/* ---- regions ---- */
+
+static int
+region_new(Fusion *f, RegionKind k)
+{
+	if (f->nregion == f->capregion) {
+		Region *r = arena_alloc(f->arena, (size_t)(f->capregion = f->capregion * 2 + 64) * sizeof *r);
+		if (f->nregion)
+			memcpy(r, f->region, (size_t)f->nregion * sizeof *r);
+		f->region = r;
+	}
+	f->region[f->nregion] = (Region){.kind = k};
+	return f->nregion++;
+}
+
+static void
+region_add(Fusion *f, int r, Node *n)
+{
+	Region *g = &f->region[r];
+	int i = g->nnode;
+	if (g->nnode == g->capnode) {
+		Node **v = arena_alloc(f->arena, (size_t)(g->capnode = g->capnode * 2 + 8) * sizeof *v);
+		if (g->nnode)
+			memcpy(v, g->node, (size_t)g->nnode * sizeof *v);
+		g->node = v;
+	}
+	while (i > 0 && g->node[i - 1]->id > n->id) {
+		g->node[i] = g->node[i - 1];
+		i--;
+	}
+	g->node[i] = n;
+	g->nnode++;
+	f->home[n->id] = r;
+}
+
+static void
+region_remove(Fusion *f, int r, Node *n)
+{
+	Region *g = &f->region[r];
+	int i = 0;
+	while (g->node[i] != n)
+		i++;
+	memmove(g->node + i, g->node + i + 1, (size_t)(g->nnode - i - 1) * sizeof *g->node);
+	g->nnode--;
+	f->home[n->id] = UNDECIDED;
+}
+
+/* Regions that read n, directly or through nodes computed where they are used. */
+static int
+readers(const Fusion *f, const Node *n, int *out, int max, bool *seen)
+{
+	int count = 0;
+	for (int i = 0; i < f->nuser[n->id]; i++) {
+		Node *u = f->user[n->id][i];
+		if (seen[u->id])
+			continue;
+		seen[u->id] = true;
+		if (f->home[u->id] < 0) {
+			count += readers(f, u, out + count, max - count, seen);
+			continue;
+		}
+		int k = 0;
+		while (k < count && out[k] != f->home[u->id])
+			k++;
+		if (k == count && count < max)
+			out[count++] = f->home[u->id];
+	}
+	return count;
+}
+
+static int
+reader_regions(const Fusion *f, const Node *n, int *out, int max)
+{
+	bool *seen = xcalloc((size_t)f->g->nnode, 1);
+	int m = readers(f, n, out, max, seen), u = 0;
+	free(seen);
+	for (int i = 0; i < m; i++) { /* through different paths a region can come twice */
+		int k = 0;
+		while (k < u && out[k] != out[i])
+			k++;
+		if (k == u)
+			out[u++] = out[i];
+	}
+	return u;
+}
+
+static bool
+reaches_from(const Fusion *f, int from, int to, bool *seen)
+{
+	int next[256];
+	if (from == to)
+		return true;
+	if (seen[from])
+		return false;
+	seen[from] = true;
+	for (int i = 0; i < f->region[from].nnode; i++) {
+		Node *n = f->region[from].node[i];
+		if (!f->stored[n->id])
+			continue;
+		int m = reader_regions(f, n, next, LEN(next));
+		for (int k = 0; k < m; k++)
+			if (next[k] != from && reaches_from(f, next[k], to, seen))
+				return true;
+	}
+	return false;
+}
+
+/* Does anything in region `to` depend on region `from`? */
+static bool
+reaches(const Fusion *f, int from, int to)
+{
+	bool *seen = xcalloc((size_t)f->nregion, 1);
+	bool r = reaches_from(f, from, to, seen);
+	free(seen);
+	return r;
+}
+
+/* NULL if the region can be one kernel, else why not. */
+static const char *
+try_region(Fusion *f, int r)
+{
+	Arena scratch = {0};
+	Kernel *k = kernel_lower(&scratch, f, r);
+	const char *why = k->fail;
+	arena_free(&scratch);
+	return why;
+}
+
+/* ---- layouts ---- */
+
+static void
+plain_layout(Fusion *f, Node *n, Node *root, int64_t off)
+{
+	Layout *l = &f->layout[n->id];
+	int64_t stride = 1;
+	l->root = root;
+	l->state = -1;
+	l->off = off;
+	for (int i = n->nd - 1; i >= 0; i--) {
+		l->stride[i] = stride;
+		stride *= n->dim[i];
+	}
+}
+
+static bool
+strided_reshape(const Node *n, const Node *x, const int64_t *xs, int64_t *stride)
+{
+	/* runs of x's dims that lie contiguously can be cut anew; a run's product must match one of n's runs */
+	int i = 0, j = 0;
+	while (i < n->nd || j < x->nd) {
+		int64_t a = 1, b = 1;
+		int i0 = i, j0 = j;
+		if (i < n->nd)
+			a = n->dim[i++];
+		if (j < x->nd)
+			b = x->dim[j++];
+		while (a != b) {
+			if (a < b && i < n->nd)
+				a *= n->dim[i++];
+			else if (b < a && j < x->nd)
+				b *= x->dim[j++];
+			else
+				return false;
+		}
+		while (i == n->nd && j < x->nd && x->dim[j] == 1)
+			j++;
+		while (j == x->nd && i < n->nd && n->dim[i] == 1)
+			i++;
+		int64_t step = 0, expect = 0;
+		for (int k = j - 1; k >= j0; k--) {
+			if (x->dim[k] == 1)
+				continue;
+			if (expect && xs[k] != expect)
+				return false;
+			if (!expect)
+				step = xs[k];
+			expect = xs[k] * x->dim[k];
+		}
+		for (int k = i - 1; k >= i0; k--) {
+			stride[k] = step;
+			step *= n->dim[k];
+		}
+	}
+	return true;
+}
+
+bool
+strided(const Fusion *f, Node *n, Node **root, int64_t *off, int64_t *stride)
+{
+	int64_t xs[MAXDIM];
+	if (f->stored[n->id] || n->op == P_state) {
+		const Layout *l = &f->layout[n->id];
+		*root = n;
+		*off = 0;
+		memcpy(stride, l->stride, sizeof l->stride);
+		return true;
+	}
+	if (kind(n) != K_VIEW || !strided(f, n->in[0], root, off, xs))
+		return false;
+	switch (n->op) {
+	case P_permute:
+		for (int i = 0; i < n->nd; i++)
+			stride[i] = xs[n->at[i]];
+		return true;
+	case P_slice:
+		for (int i = 0; i < n->nd; i++) {
+			*off += n->at[i] * xs[i];
+			stride[i] = xs[i] * n->at[n->nd + i];
+		}
+		return true;
+	case P_reshape:
+		return strided_reshape(n, n->in[0], xs, stride);
+	default:
+		return false;
+	}
+}
+
+/* ---- decisions ---- */
+
+/* Elements that reading x costs, repeated ones counted once. */
+static int64_t
+bytes_below(const Node *x)
+{
+	while (x->op == P_expand || x->op == P_permute || x->op == P_reshape)
+		x = x->in[0];
+	if (x->op == P_const || x->op == P_iota || kind(x) == K_RANDOM)
+		return 0;
+	return node_count(x) * (int64_t)dtype_bytes(x->dt);
+}
+
+/* Reading its operands costs about what reading it would. */
+static bool
+cheap_again(const Node *n)
+{
+	int64_t in = 0, out = node_count(n) * (int64_t)dtype_bytes(n->dt);
+	if (kind(n) != K_ELEM)
+		return kind(n) == K_GATHER || kind(n) == K_FETCH || kind(n) == K_RANDOM || kind(n) == K_CONCAT;
+	if (n->op == P_shuffle)
+		return false;
+	for (int i = 0; i < n->nin; i++)
+		in += bytes_below(n->in[i]);
+	return in * 4 <= out * 5 || out <= 4096;
+}
+
+static bool
+join(Fusion *f, Node *n, int r, bool stored)
+{
+	bool was = f->stored[n->id];
+	f->stored[n->id] = stored || was;
+	region_add(f, r, n);
+	const char *why = try_region(f, r);
+	if (!why)
+		return true;
+	explain(f, n, "not joined with v%d: %s", f->region[r].node[f->region[r].nnode - 1]->id, why);
+	region_remove(f, r, n);
+	f->stored[n->id] = was;
+	return false;
+}
+
+static int
+by_first(const Fusion *f, int a, int b)
+{
+	return f->region[a].node[0]->id - f->region[b].node[0]->id;
+}
+
+/* Computed again in each of its m readers, if they stay kernels. */
+static bool
+compute_again(Fusion *f, Node *n, const int *r, int m)
+{
+	f->home[n->id] = INLINE;
+	for (int i = 0; i < m; i++) {
+		const char *why = f->region[r[i]].kind == R_LOOP ? try_region(f, r[i]) : NULL;
+		if (!why)
+			continue;
+		explain(f, n, "stored: not computed again with v%d: %s", f->region[r[i]].node[0]->id, why);
+		f->home[n->id] = UNDECIDED;
+		return false;
+	}
+	if (m > 1)
+		explain(f, n, "computed again in %d kernels: that reads no more than reading it would", m);
+	return true;
+}
+
+static void need_operand(Fusion *f, Node *dot, int i, bool *must);
+
+/* y = dot + bias: the library adds the bias while it stores. */
+static bool
+bias_epilogue(Fusion *f, Node *n, bool *must)
+{
+	if (n->op != P_add || !f->fuse)
+		return false;
+	for (int i = 0; i < 2; i++) {
+		Node *d = n->in[i], *b = n->in[1 - i];
+		GemmCall c;
+		if (d->op != P_dot || f->nuser[d->id] != 1 || b->op != P_expand || b->in[0]->nd != 1 || f->layout[d->id].state >= 0)
+			continue;
+		for (int k = 0; k < n->nd; k++)
+			if ((b->at[k] >= 0) != (k == n->nd - 1))
+				goto next;
+		int64_t off, stride[MAXDIM];
+		Node *root;
+		if (!strided(f, b->in[0], &root, &off, stride) || (root->op != P_state))
+			continue;
+		if (!gemm_match(f, d, &f->layout[n->id], &c) || c.g.batch0 * c.g.batch1 != 1 || c.g.n != n->dim[n->nd - 1])
+			continue;
+		int r = region_new(f, R_GEMM);
+		region_add(f, r, d);
+		region_add(f, r, n);
+		f->stored[n->id] = true;
+		explain(f, n, "the bias is added by the matrix product v%d", d->id);
+		for (int k = 0; k < 2; k++)
+			need_operand(f, d, k, must);
+		return true;
+next:;
+	}
+	return false;
+}
+
+static void
+decide(Fusion *f, Node *n, bool *must)
+{
+	int r[256], m = reader_regions(f, n, r, LEN(r));
+	bool loops = true, needed = must[n->id];
+	for (int i = 0; i < m; i++)
+		loops &= f->region[r[i]].kind == R_LOOP;
+	if (!needed && (m == 0 || is_free(n))) {
+		f->home[n->id] = INLINE;
+		return;
+	}
+	if (!needed && f->fuse && m == 1 && f->region[r[0]].kind == R_SCATTER && kind(n) == K_ELEM) {
+		f->home[n->id] = INLINE;
+		return;
+	}
+	if (!needed && f->fuse && m == 1 && loops && join(f, n, r[0], false))
+		return;
+	if (!needed && f->fuse && cheap_again(n) && m <= 6 && compute_again(f, n, r, m))
+		return;
+	if (bias_epilogue(f, n, must))
+		return;
+	for (int i = 1; i < m; i++) /* earliest reader first */
+		for (int k = i; k > 0 && by_first(f, r[k], r[k - 1]) < 0; k--) {
+			int t = r[k];
+			r[k] = r[k - 1];
+			r[k - 1] = t;
+		}
+	for (int i = 0; f->fuse && i < m; i++) {
+		bool cycle = false;
+		if (f->region[r[i]].kind != R_LOOP)
+			continue;
+		for (int k = 0; k < m && !cycle; k++)
+			cycle = k != i && reaches(f, r[k], r[i]);
+		if (!cycle && join(f, n, r[i], true))
+			return;
+	}
+	f->stored[n->id] = true;
+	region_add(f, region_new(f, R_LOOP), n);
+}
+
+/* What a library call reads must be in memory as a strided view of something stored. */
+static void
+need_operand(Fusion *f, Node *dot, int i, bool *must)
+{
+	Node *x = dot->in[i], *q = x;
+	while (kind(q) == K_VIEW && (q->op == P_permute || q->op == P_slice || q->op == P_reshape))
+		q = q->in[0];
+	if (q->op == P_state)
+		return;
+	bool was = f->stored[q->id];
+	f->stored[q->id] = true;
+	bool ok = kind(q) != K_LEAF && kind(q) != K_VIEW && gemm_operand_ok(f, dot, i);
+	f->stored[q->id] = was;
+	must[ok ? q->id : x->id] = true;
+	if (!ok && x != q)
+		explain(f, x, "copied for the matrix product v%d", dot->id);
+}
+
+/* Operands of a pack are computed in their place in it. */
+static void
+place_pack(Fusion *f, Node *n, bool *must)
+{
+	int64_t off = 0;
+	if (f->nfill)
+		bug("two packed vectors");
+	f->stored[n->id] = true;
+	region_add(f, region_new(f, R_PACK), n);
+	f->fill = arena_alloc(f->arena, (size_t)n->nin * sizeof *f->fill);
+	for (int i = 0; i < n->nin; i++) {
+		Node *x = n->in[i], *q = x;
+		while (q->op == P_reshape)
+			q = q->in[0];
+		bool placed = !is_free(q) && !must[q->id] && !is_pack(q) && f->layout[q->id].root == q;
+		if (x->op == P_const && x->f == 0) {
+			f->fill[f->nfill++] = (Fill){n, NULL, off, node_count(x)};
+		} else if (placed) {
+			plain_layout(f, q, n, off);
+			must[q->id] = true;
+		} else { /* a view, or one value for two parameters: stored, then copied */
+			must[x->id] = true;
+			f->fill[f->nfill++] = (Fill){n, x, off, node_count(x)};
+		}
+		off += node_count(x);
+	}
+}
+
+static void
+merge_regions(Fusion *f, int a, int b)
+{
+	Region *from = &f->region[b];
+	for (int i = 0; i < from->nnode; i++)
+		region_add(f, a, from->node[i]);
+	f->region[b].dead = true;
+	f->region[b].nnode = 0;
+}
+
+static bool
+try_merge(Fusion *f, int a, int b)
+{
+	Region ra = f->region[a], rb = f->region[b];
+	Node **na, **nb;
+	if (ra.nnode + rb.nnode > 64 || reaches(f, a, b) || reaches(f, b, a))
+		return false;
+	na = arena_alloc(f->arena, (size_t)ra.nnode * sizeof *na);
+	nb = arena_alloc(f->arena, (size_t)rb.nnode * sizeof *nb);
+	memcpy(na, ra.node, (size_t)ra.nnode * sizeof *na);
+	memcpy(nb, rb.node, (size_t)rb.nnode * sizeof *nb);
+	merge_regions(f, a, b);
+	if (!try_region(f, a))
+		return true;
+	f->region[a] = (Region){.kind = R_LOOP, .node = na, .nnode = ra.nnode, .capnode = ra.nnode};
+	f->region[b] = (Region){.kind = R_LOOP, .node = nb, .nnode = rb.nnode, .capnode = rb.nnode};
+	for (int i = 0; i < rb.nnode; i++)
+		f->home[nb[i]->id] = b;
+	return false;
+}
+
+static int64_t
+region_space(const Fusion *f, int r)
+{
+	int64_t most = 0;
+	for (int i = 0; i < f->region[r].nnode; i++) {
+		const Node *n = f->region[r].node[i];
+		int64_t c = node_count(kind(n) == K_REDUCE ? n->in[0] : n);
+		if (c > most)
+			most = c;
+	}
+	return most;
+}
+
+/* Kernels over the same number of elements that read the same stored value are tried together. */
+static void
+join_siblings(Fusion *f)
+{
+	int r[256];
+	for (int i = 0; i < f->g->nnode; i++) {
+		Node *n = f->g->node[i];
+		if (!f->stored[n->id])
+			continue;
+		int m = reader_regions(f, n, r, LEN(r));
+		for (int a = 0; a < m; a++)
+			for (int b = a + 1; b < m; b++) {
+				Region *x = &f->region[r[a]], *y = &f->region[r[b]];
+				if (r[a] == r[b] || x->dead || y->dead || x->kind != R_LOOP || y->kind != R_LOOP || region_space(f, r[a]) != region_space(f, r[b]))
+					continue;
+				if (try_merge(f, r[a], r[b])) {
+					explain(f, n, "two kernels that read it are one");
+					r[b] = r[a];
+				}
+			}
+	}
+}
+
+static void
+place_updates(Fusion *f, bool *must)
+{
+	Graph *g = f->g;
+	for (int i = 0; i < g->nstate; i++) {
+		Node *u = g->state[i].update;
+		if (!u)
+			continue;
+		must[u->id] = true;
+		if (f->layout[u->id].state < 0 && f->layout[u->id].root == u)
+			f->layout[u->id].state = i;
+		else
+			bug("one value updates two states");
+	}
+	for (int i = 0; i < g->noutput; i++)
+		must[g->output[i].node->id] = true;
+}
+
+static void
+find_users(Fusion *f)
+{
+	Graph *g = f->g;
+	int n;
+	Node **v = graph_reach(g, &n);
+	f->user = arena_alloc(f->arena, (size_t)g->nnode * sizeof *f->user);
+	f->nuser = arena_alloc(f->arena, (size_t)g->nnode * sizeof *f->nuser);
+	for (int i = 0; i < n; i++)
+		for (int k = 0; k < v[i]->nin; k++)
+			f->nuser[v[i]->in[k]->id]++;
+	for (int i = 0; i < n; i++) {
+		f->user[v[i]->id] = arena_alloc(f->arena, (size_t)f->nuser[v[i]->id] * sizeof **f->user);
+		f->nuser[v[i]->id] = 0;
+	}
+	for (int i = 0; i < n; i++)
+		for (int k = 0; k < v[i]->nin; k++) {
+			int id = v[i]->in[k]->id, m = f->nuser[id];
+			if (!m || f->user[id][m - 1] != v[i])
+				f->user[id][f->nuser[id]++] = v[i];
+		}
+}
+
+/* Program order where dependencies allow: the ready region whose first node is oldest runs next. A region that stores
+   a state's new value waits for all that read the old one. */
+static void
+schedule(Fusion *f)
+{
+	int n = f->nregion, *wait = xcalloc((size_t)n, sizeof *wait), next[256];
+	bool *edge = xcalloc((size_t)n * (size_t)n, 1);
+	for (int r = 0; r < n; r++)
+		for (int i = 0; i < f->region[r].nnode; i++) {
+			Node *x = f->region[r].node[i];
+			if (!f->stored[x->id])
+				continue;
+			int m = reader_regions(f, x, next, LEN(next));
+			for (int k = 0; k < m; k++)
+				edge[(size_t)r * (size_t)n + (size_t)next[k]] = true;
+		}
+	for (int i = 0; i < f->g->nnode; i++) {
+		Node *s = f->g->node[i];
+		Node *u = s->op == P_state && s->mark ? f->g->state[s->at[0]].update : NULL;
+		if (!u || f->home[u->id] < 0)
+			continue;
+		int m = reader_regions(f, s, next, LEN(next));
+		for (int k = 0; k < m; k++)
+			edge[(size_t)next[k] * (size_t)n + (size_t)f->home[u->id]] = true;
+	}
+	for (int a = 0; a < n; a++)
+		for (int b = 0; b < n; b++)
+			if (a != b && edge[(size_t)a * (size_t)n + (size_t)b])
+				wait[b]++;
+	f->order = arena_alloc(f->arena, (size_t)n * sizeof *f->order);
+	for (;;) {
+		int best = -1;
+		for (int r = 0; r < n; r++)
+			if (wait[r] == 0 && f->region[r].nnode && (best < 0 || f->region[r].node[0]->id < f->region[best].node[0]->id))
+				best = r;
+		if (best < 0)
+			break;
+		wait[best] = -1;
+		f->region[best].order = f->norder;
+		f->order[f->norder++] = best;
+		for (int b = 0; b < n; b++)
+			if (b != best && edge[(size_t)best * (size_t)n + (size_t)b])
+				wait[b]--;
+	}
+	for (int r = 0; r < n; r++)
+		if (wait[r] > 0 && f->region[r].nnode)
+			bug("kernels wait for each other");
+	free(wait);
+	free(edge);
+}
+
+Fusion *
+fuse(Graph *g, bool enable)
+{
+	Fusion *f = arena_alloc(g->arena, sizeof *f);
+	size_t n = (size_t)g->nnode;
+	bool *must = arena_alloc(g->arena, n);
+	f->g = g;
+	f->arena = g->arena;
+	f->fuse = enable;
+	f->home = arena_alloc(g->arena, n * sizeof *f->home);
+	f->stored = arena_alloc(g->arena, n);
+	f->layout = arena_alloc(g->arena, n * sizeof *f->layout);
+	find_users(f); /* marks what is reachable */
+	for (int i = 0; i < g->nnode; i++) {
+		f->home[i] = is_free(g->node[i]) ? INLINE : UNDECIDED;
+		plain_layout(f, g->node[i], g->node[i], 0);
+	}
+	place_updates(f, must);
+	for (int i = g->nnode - 1; i >= 0; i--) {
+		Node *x = g->node[i];
+		if (!x->mark || f->home[i] >= 0)
+			continue;
+		if (is_pack(x)) {
+			place_pack(f, x, must);
+		} else if (is_anchor(f, x)) {
+			f->stored[i] = true;
+			region_add(f, region_new(f, kind(x) == K_DOT ? R_GEMM : R_SCATTER), x);
+		} else if (enable || is_free(x)) {
+			decide(f, x, must);
+		} else {
+			f->stored[i] = true;
+			region_add(f, region_new(f, R_LOOP), x);
+		}
+		if (kind(x) == K_DOT)
+			for (int k = 0; k < 2; k++)
+				need_operand(f, x, k, must);
+	}
+	if (enable)
+		join_siblings(f);
+	schedule(f);
+	return f;
+}

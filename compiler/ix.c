@@ -1,0 +1,216 @@
+/* Affine indices with divisions: see loop.h. Views compose by rewriting indices; ranges let splits and merges of axes
+   cancel:  (o*32 + i) / 32 -> o,  (o*32 + i) % 32 -> i  where 0 <= i < 32. */
+#include <string.h>
+
+#include "ix.h"
+
+static const Ix *
+intern(Kernel *k, Ix *x)
+{
+	uint64_t h = hash_u64(HASH_INIT, (uint64_t)x->c);
+	for (int i = 0; i < x->n; i++)
+		h = hash_u64(hash_u64(h, (uint64_t)x->t[i].k), (uint64_t)x->t[i].a->id);
+	Ix **slot = &k->ixhash[h % LEN(k->ixhash)];
+	for (Ix *y = *slot; y; y = y->next) {
+		if (y->c != x->c || y->n != x->n)
+			continue;
+		int i = 0;
+		while (i < x->n && y->t[i].k == x->t[i].k && y->t[i].a == x->t[i].a)
+			i++;
+		if (i == x->n)
+			return y;
+	}
+	Ix *y = arena_alloc(k->arena, sizeof *y);
+	*y = *x;
+	y->t = arena_alloc(k->arena, (size_t)x->n * sizeof *y->t);
+	if (x->n)
+		memcpy(y->t, x->t, (size_t)x->n * sizeof *y->t);
+	y->lo = y->hi = x->c;
+	for (int i = 0; i < x->n; i++) {
+		int64_t end = x->t[i].k * x->t[i].a->hi;
+		*(end < 0 ? &y->lo : &y->hi) += end;
+		y->axes |= x->t[i].a->axes;
+		if (x->t[i].a->kind == AT_VAL && x->t[i].a->val->level > y->level)
+			y->level = x->t[i].a->val->level;
+		if (x->t[i].a->of && x->t[i].a->of->level > y->level)
+			y->level = x->t[i].a->of->level;
+	}
+	y->next = *slot;
+	*slot = y;
+	return y;
+}
+
+const Ix *
+ix_const(Kernel *k, int64_t c)
+{
+	return intern(k, &(Ix){.c = c});
+}
+
+static const Ix *
+ix_atom(Kernel *k, Atom want)
+{
+	Atom *a = k->atoms;
+	while (a && !(a->kind == want.kind && a->axis == want.axis && a->of == want.of && a->n == want.n && a->val == want.val && a->hi == want.hi))
+		a = a->next;
+	if (!a) {
+		a = arena_alloc(k->arena, sizeof *a);
+		*a = want;
+		a->id = k->natom++;
+		a->next = k->atoms;
+		k->atoms = a;
+	}
+	return intern(k, &(Ix){.n = 1, .t = (Term[]){{1, a}}});
+}
+
+const Ix *
+ix_axis(Kernel *k, int axis)
+{
+	if (k->size[axis] == 1)
+		return ix_const(k, 0);
+	return ix_atom(k, (Atom){.kind = AT_AXIS, .axis = axis, .hi = k->size[axis] - 1, .axes = 1u << axis});
+}
+
+const Ix *
+ix_val(Kernel *k, LVal *v, int64_t hi)
+{
+	return ix_atom(k, (Atom){.kind = AT_VAL, .val = v, .hi = hi, .axes = v->axes});
+}
+
+/* x + c * y */
+const Ix *
+ix_addmul(Kernel *k, const Ix *x, const Ix *y, int64_t c)
+{
+	Term t[64];
+	Ix r = {.c = x->c + c * y->c, .t = t};
+	int i = 0, j = 0;
+	while (i < x->n || j < y->n) {
+		Term *o = &t[r.n];
+		if (r.n == (int)LEN(t))
+			bug("an index of more than %d terms", (int)LEN(t));
+		if (j == y->n || (i < x->n && x->t[i].a->id < y->t[j].a->id)) {
+			*o = x->t[i++];
+		} else if (i == x->n || y->t[j].a->id < x->t[i].a->id) {
+			*o = y->t[j++];
+			o->k *= c;
+		} else {
+			*o = (Term){x->t[i].k + c * y->t[j].k, x->t[i].a};
+			i++, j++;
+		}
+		r.n += o->k != 0;
+	}
+	return intern(k, &r);
+}
+
+const Ix *ix_scale(Kernel *k, const Ix *x, int64_t c) { return ix_addmul(k, ix_const(k, 0), x, c); }
+const Ix *ix_plus(Kernel *k, const Ix *x, int64_t c) { return ix_addmul(k, x, ix_const(k, 1), c); }
+
+/* x = q * n + r with all multiples of n in q; r's constant is in [0, n). */
+static void
+take_multiples(Kernel *k, const Ix *x, int64_t n, const Ix **q, const Ix **r)
+{
+	Term tq[64], tr[64];
+	int64_t rem = ((x->c % n) + n) % n;
+	Ix a = {.c = (x->c - rem) / n, .t = tq}, b = {.c = rem, .t = tr};
+	for (int i = 0; i < x->n; i++) {
+		if (x->t[i].k % n == 0)
+			tq[a.n++] = (Term){x->t[i].k / n, x->t[i].a};
+		else
+			tr[b.n++] = x->t[i];
+	}
+	*q = intern(k, &a);
+	*r = intern(k, &b);
+}
+
+static int64_t
+gcd(int64_t a, int64_t b)
+{
+	while (b) {
+		int64_t t = a % b;
+		a = b;
+		b = t;
+	}
+	return a < 0 ? -a : a;
+}
+
+/* Divides all of r and n by what they share; the constant's rest cannot matter to a floor. */
+static const Ix *
+reduce_fraction(Kernel *k, const Ix *r, int64_t *n)
+{
+	int64_t g = *n;
+	Term t[64];
+	for (int i = 0; i < r->n; i++)
+		g = gcd(g, r->t[i].k);
+	if (g <= 1)
+		return r;
+	Ix x = {.c = r->c / g, .t = t, .n = r->n};
+	for (int i = 0; i < r->n; i++)
+		t[i] = (Term){r->t[i].k / g, r->t[i].a};
+	*n /= g;
+	return intern(k, &x);
+}
+
+const Ix *
+ix_div(Kernel *k, const Ix *x, int64_t n)
+{
+	const Ix *q, *r;
+	if (n == 1)
+		return x;
+	take_multiples(k, x, n, &q, &r);
+	if (r->lo >= 0 && r->hi < n)
+		return q;
+	r = reduce_fraction(k, r, &n);
+	if (n == 1)
+		return ix_addmul(k, q, r, 1);
+	const Ix *d = ix_atom(k, (Atom){.kind = AT_DIV, .of = r, .n = n, .hi = r->hi / n, .axes = r->axes});
+	return ix_addmul(k, q, d, 1);
+}
+
+const Ix *
+ix_mod(Kernel *k, const Ix *x, int64_t n)
+{
+	const Ix *q, *r;
+	if (n == 1)
+		return ix_const(k, 0);
+	take_multiples(k, x, n, &q, &r);
+	if (r->lo >= 0 && r->hi < n)
+		return r;
+	return ix_atom(k, (Atom){.kind = AT_MOD, .of = r, .n = n, .hi = n - 1, .axes = r->axes});
+}
+
+/* Row-major place of idx in dims. */
+const Ix *
+ix_flatten(Kernel *k, const Ix *const *idx, const int64_t *dim, int nd)
+{
+	const Ix *x = ix_const(k, 0);
+	int64_t stride = 1;
+	for (int i = nd - 1; i >= 0; i--) {
+		x = ix_addmul(k, x, idx[i], stride);
+		stride *= dim[i];
+	}
+	return x;
+}
+
+/* The index in dims of row-major place x. */
+void
+ix_unflatten(Kernel *k, const Ix *x, const int64_t *dim, int nd, const Ix **idx)
+{
+	int64_t stride = 1;
+	for (int i = nd - 1; i >= 0; i--) {
+		if (dim[i] == 1) {
+			idx[i] = ix_const(k, 0);
+			continue;
+		}
+		const Ix *q = ix_div(k, x, stride);
+		idx[i] = q->lo >= 0 && q->hi < dim[i] ? q : ix_mod(k, q, dim[i]);
+		stride *= dim[i];
+	}
+}
+
+int64_t
+ix_stride(const Ix *ix, int axis)
+{
+	for (int i = 0; i < ix->n; i++)
+		if (ix->t[i].a->kind == AT_AXIS && ix->t[i].a->axis == axis)
+			return ix->t[i].k;
+	return 0;
+}

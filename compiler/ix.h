@@ -1,0 +1,18 @@
+/* Index arithmetic of a kernel under construction: ix.c. */
+#ifndef IX_H
+#define IX_H
+
+#include "loop.h"
+
+const Ix *ix_const(Kernel *k, int64_t c);
+const Ix *ix_axis(Kernel *k, int axis);
+const Ix *ix_val(Kernel *k, LVal *v, int64_t hi); /* a run-time id in [0, hi] */
+const Ix *ix_addmul(Kernel *k, const Ix *x, const Ix *y, int64_t c); /* x + c*y */
+const Ix *ix_scale(Kernel *k, const Ix *x, int64_t c);
+const Ix *ix_plus(Kernel *k, const Ix *x, int64_t c);
+const Ix *ix_div(Kernel *k, const Ix *x, int64_t n); /* x >= 0 */
+const Ix *ix_mod(Kernel *k, const Ix *x, int64_t n);
+const Ix *ix_flatten(Kernel *k, const Ix *const *idx, const int64_t *dim, int nd);
+void ix_unflatten(Kernel *k, const Ix *x, const int64_t *dim, int nd, const Ix **idx);
+
+#endif

@@ -1,0 +1,539 @@
+/* Lowers a region to the loop level: walks from what must be stored towards what is stored already, one value for each
+   (node, index). Views only rewrite the index. See loop.h.
+
+     y[b, c] = exp(x[b, c] - m[b]),  m = reduce_max(x, c)      region {m, y}
+     outer b, row c:  level 0: v0 = x[b*C + c]  m = max v0     level 1: v2 = exp(v0 - m)  y[b*C + c] = v2  */
+#include <string.h>
+
+#include "ix.h"
+
+typedef struct Memo {
+	const Node *node;
+	const Guard *guard;
+	LVal *val;
+	struct Memo *next;
+	const Ix *idx[MAXDIM];
+} Memo;
+
+static void
+give_up(Kernel *k, const char *why)
+{
+	if (!k->fail)
+		k->fail = why;
+}
+
+static LVal *
+val_new(Kernel *k, LVal t)
+{
+	LVal *v;
+	for (int i = 0; i < t.nin; i++) {
+		t.axes |= t.in[i]->axes;
+		if (t.in[i]->level > t.level)
+			t.level = t.in[i]->level;
+	}
+	if (t.ix) {
+		t.axes |= t.ix->axes;
+		if (t.ix->level > t.level)
+			t.level = t.ix->level;
+	}
+	for (Guard *g = t.guard; g; g = g->up) {
+		t.axes |= g->ix->axes;
+		if (g->ix->level > t.level)
+			t.level = g->ix->level;
+	}
+	/* equal values: the same load, the same operation on the same operands */
+	for (int i = k->nval - 1; i >= 0; i--) {
+		v = k->val[i];
+		if (v->kind == t.kind && v->dt == t.dt && v->nin == t.nin && v->ix == t.ix && v->base == t.base && v->guard == t.guard &&
+		    v->f == t.f && v->node->op == t.node->op && !memcmp(v->in, t.in, sizeof t.in) &&
+		    (t.kind != LV_RANDOM || v->node == t.node) && (t.kind != LV_REDUCE || v->node == t.node))
+			return v;
+	}
+	if (k->nval == k->capval) {
+		LVal **p = arena_alloc(k->arena, (size_t)(k->capval = k->capval * 2 + 64) * sizeof *p);
+		if (k->nval)
+			memcpy(p, k->val, (size_t)k->nval * sizeof *p);
+		k->val = p;
+	}
+	if (k->nval > 600)
+		give_up(k, "too many values");
+	v = arena_alloc(k->arena, sizeof *v);
+	*v = t;
+	v->id = k->nval;
+	k->val[k->nval++] = v;
+	return v;
+}
+
+/* Guards are few: equal ones become one pointer by a list walk. */
+static Guard *
+guard_new(Kernel *k, Guard *up, const Ix *ix, int64_t lo, int64_t hi)
+{
+	for (int i = 0; i < k->nval; i++)
+		for (Guard *g = k->val[i]->guard; g; g = g->up)
+			if (g->up == up && g->ix == ix && g->lo == lo && g->hi == hi)
+				return g;
+	Guard *g = arena_alloc(k->arena, sizeof *g);
+	*g = (Guard){ix, lo, hi, up};
+	return g;
+}
+
+static LVal *value_at(Kernel *k, Node *n, const Ix **idx, Guard *guard);
+
+static LVal *
+load(Kernel *k, Node *n, Node *base, const Ix *ix, Guard *guard)
+{
+	return val_new(k, (LVal){.kind = LV_LOAD, .node = n, .dt = n->dt, .base = base, .ix = ix, .guard = guard, .cost = 2});
+}
+
+static LVal *
+constant(Kernel *k, Node *n, DType dt, double f)
+{
+	return val_new(k, (LVal){.kind = LV_CONST, .node = n, .dt = dt, .f = f});
+}
+
+/* v where all of g up to `below` holds, else other. */
+static LVal *
+in_range(Kernel *k, Node *n, Guard *g, LVal *v, LVal *other)
+{
+	return val_new(k, (LVal){.kind = LV_RANGE, .node = n, .dt = n->dt, .nin = 2, .in = {v, other}, .guard = g, .cost = 1});
+}
+
+static LVal *
+lower_view(Kernel *k, Node *n, const Ix **idx, Guard *guard)
+{
+	Node *x = n->in[0];
+	const Ix *in[MAXDIM];
+	switch (n->op) {
+	case P_reshape:
+		ix_unflatten(k, ix_flatten(k, idx, n->dim, n->nd), x->dim, x->nd, in);
+		break;
+	case P_permute:
+		for (int i = 0; i < n->nd; i++)
+			in[n->at[i]] = idx[i];
+		break;
+	case P_expand:
+		for (int i = 0; i < x->nd; i++)
+			in[i] = ix_const(k, 0);
+		for (int i = 0; i < n->nd; i++)
+			if (n->at[i] >= 0)
+				in[n->at[i]] = idx[i];
+		break;
+	case P_slice:
+		for (int i = 0; i < n->nd; i++)
+			in[i] = ix_plus(k, ix_scale(k, idx[i], n->at[n->nd + i]), n->at[i]);
+		break;
+	case P_window:
+		for (int i = 0; i < x->nd; i++)
+			in[i] = idx[i];
+		in[n->at[0]] = ix_addmul(k, ix_scale(k, idx[n->at[0]], n->at[1]), idx[n->nd - 1], n->at[2]);
+		break;
+	case P_pad: {
+		Guard *g = guard;
+		bool inside = true;
+		for (int i = 0; i < n->nd; i++) {
+			in[i] = ix_plus(k, idx[i], -n->at[i]);
+			if (in[i]->hi < 0 || in[i]->lo >= x->dim[i])
+				return constant(k, n, n->dt, 0);
+			if (in[i]->lo < 0 || in[i]->hi >= x->dim[i]) {
+				g = guard_new(k, g, in[i], 0, x->dim[i]);
+				inside = false;
+			}
+		}
+		LVal *v = value_at(k, x, in, g);
+		return inside ? v : in_range(k, n, g, v, constant(k, n, n->dt, 0));
+	}
+	default:
+		bug("view %s", prim_info[n->op].name);
+	}
+	return value_at(k, x, in, guard);
+}
+
+static LVal *
+lower_concat(Kernel *k, Node *n, const Ix **idx, Guard *guard)
+{
+	int64_t axis = n->at[0], end = n->dim[axis];
+	const Ix *in[MAXDIM];
+	LVal *v = NULL;
+	memcpy(in, idx, sizeof in);
+	for (int i = n->nin - 1; i >= 0; i--) {
+		int64_t lo = end - n->in[i]->dim[axis];
+		if (idx[axis]->lo < end && idx[axis]->hi >= lo) {
+			bool whole = idx[axis]->lo >= lo && idx[axis]->hi < end;
+			Guard *g = whole ? guard : guard_new(k, guard, idx[axis], lo, end);
+			in[axis] = ix_plus(k, idx[axis], -lo);
+			LVal *x = value_at(k, n->in[i], in, g);
+			v = v ? in_range(k, n, g, x, v) : x;
+		}
+		end = lo;
+	}
+	return v;
+}
+
+static int
+prim_cost(Prim op)
+{
+	switch (op) {
+	case P_shuffle: return 100;
+	case P_exp: case P_log: case P_log1p: case P_tanh: case P_erf: case P_sin: case P_cos: case P_sigmoid: return 15;
+	case P_pow: return 30;
+	case P_div: case P_sqrt: case P_rsqrt: case P_mod: return 6;
+	default: return 1;
+	}
+}
+
+static LVal *
+lower_reduce(Kernel *k, Node *n, const Ix **idx, Guard *guard)
+{
+	Node *x = n->in[0];
+	const Ix *in[MAXDIM];
+	unsigned rows = ~0u << k->nouter;
+	int o = 0, r = 0;
+	if (k->region < 0 || !k->reduces) {
+		give_up(k, "a reduction inside");
+		return constant(k, n, n->dt, 0);
+	}
+	for (int i = 0; i < x->nd; i++) {
+		if (r < n->nat && n->at[r] == i) {
+			int axis = k->nouter + r++;
+			if (axis >= k->naxis || k->size[axis] != x->dim[i]) {
+				give_up(k, "reductions over different axes");
+				return constant(k, n, n->dt, 0);
+			}
+			in[i] = ix_axis(k, axis);
+		} else {
+			if (idx[o]->axes & rows)
+				give_up(k, "a reduction inside a reduction");
+			in[i] = idx[o++];
+		}
+	}
+	if (r != k->naxis - k->nouter)
+		give_up(k, "reductions over different axes");
+	if (k->fail)
+		return constant(k, n, n->dt, 0);
+	LVal *body = value_at(k, x, in, guard);
+	LVal t = {.kind = LV_REDUCE, .node = n, .dt = n->dt, .nin = 1, .in = {body}, .cost = 5};
+	int before = k->nval;
+	LVal *v = val_new(k, t);
+	if (k->nval > before) {
+		v->axes = body->axes & ~rows;
+		v->level = body->level + 1;
+		k->nreduce++;
+	}
+	return v;
+}
+
+/* Element of n's own place in memory. */
+static const Ix *
+layout_index(Kernel *k, const Node *n, const Ix **idx)
+{
+	const Layout *l = &k->fusion->layout[n->id];
+	const Ix *ix = ix_const(k, 0);
+	for (int i = 0; i < n->nd; i++)
+		ix = ix_addmul(k, ix, idx[i], l->stride[i]);
+	return ix;
+}
+
+static LVal *
+value_new(Kernel *k, Node *n, const Ix **idx, Guard *guard)
+{
+	const Fusion *f = k->fusion;
+	LVal t = {.kind = LV_PRIM, .node = n, .dt = n->dt, .nin = n->nin, .cost = prim_cost(n->op)};
+	const Ix *in[MAXDIM];
+	int home = f->home[n->id];
+	if (home != INLINE && home != k->region) {
+		return load(k, n, n, layout_index(k, n, idx), guard);
+	}
+	switch (prim_info[n->op].kind) {
+	case K_ELEM:
+		for (int i = 0; i < n->nin; i++)
+			t.in[i] = value_at(k, n->in[i], idx, guard);
+		return n->op == P_stop ? t.in[0] : val_new(k, t);
+	case K_LEAF:
+		if (n->op == P_const)
+			return constant(k, n, n->dt, n->f);
+		if (n->op == P_iota)
+			return val_new(k, (LVal){.kind = LV_INDEX, .node = n, .dt = n->dt, .ix = idx[n->at[0]], .cost = 1});
+		return load(k, n, n, ix_flatten(k, idx, n->dim, n->nd), guard);
+	case K_FETCH: {
+		Node *rows = n->in[0];
+		int64_t width = n->nd > rows->nd ? n->dim[n->nd - 1] : 1;
+		LVal *row = value_at(k, rows, idx, guard);
+		const Ix *ix = ix_scale(k, ix_val(k, row, INT32_MAX), width);
+		return load(k, n, n, width > 1 ? ix_addmul(k, ix, idx[n->nd - 1], 1) : ix, guard);
+	}
+	case K_RANDOM:
+		t.kind = LV_RANDOM;
+		t.ix = ix_flatten(k, idx, n->dim, n->nd);
+		t.cost = 40;
+		for (int i = 0; i < 2; i++)
+			t.in[i] = value_at(k, n->in[i], NULL, guard);
+		return val_new(k, t);
+	case K_VIEW:
+		return lower_view(k, n, idx, guard);
+	case K_CONCAT:
+		return lower_concat(k, n, idx, guard);
+	case K_GATHER: {
+		Node *table = n->in[0], *ids = n->in[1];
+		LVal *id = value_at(k, ids, idx, guard);
+		in[0] = ix_val(k, id, table->dim[0] - 1);
+		for (int i = 1; i < table->nd; i++)
+			in[i] = idx[ids->nd + i - 1];
+		return value_at(k, table, in, guard);
+	}
+	case K_REDUCE:
+		return lower_reduce(k, n, idx, guard);
+	default:
+		bug("%s in a fused kernel", prim_info[n->op].name);
+	}
+}
+
+static LVal *
+value_at(Kernel *k, Node *n, const Ix **idx, Guard *guard)
+{
+	uint64_t h = hash_u64(HASH_INIT, (uint64_t)n->id);
+	Memo *m;
+	for (int i = 0; i < n->nd; i++)
+		h = hash_u64(h, (uint64_t)(uintptr_t)idx[i]);
+	Memo **slot = (Memo **)&k->memo[h % LEN(k->memo)];
+	for (m = *slot; m; m = m->next)
+		if (m->node == n && m->guard == guard && !memcmp(m->idx, idx ? idx : m->idx, (size_t)n->nd * sizeof *idx))
+			return m->val;
+	m = arena_alloc(k->arena, sizeof *m);
+	m->node = n;
+	m->guard = guard;
+	if (n->nd)
+		memcpy(m->idx, idx, (size_t)n->nd * sizeof *idx);
+	m->val = k->fail ? constant(k, n, n->dt, 0) : value_new(k, n, idx, guard);
+	slot = (Memo **)&k->memo[h % LEN(k->memo)];
+	m->next = *slot;
+	*slot = m;
+	return m->val;
+}
+
+/* ---- axes ---- */
+
+static void
+add_axis(Kernel *k, int64_t size)
+{
+	if (k->naxis == MAXAXIS) {
+		give_up(k, "too many axes");
+		return;
+	}
+	k->size[k->naxis++] = size;
+}
+
+/* The index of a stored node: its own space, or that of the row, in row-major order. */
+static bool
+store_index(Kernel *k, const Node *n, const Node *space, const Node *reduce, const Ix **idx, bool *row)
+{
+	const Ix *full[MAXDIM], *outer[MAXDIM];
+	int o = 0, r = 0;
+	for (int i = 0; i < space->nd; i++) {
+		if (reduce && r < reduce->nat && reduce->at[r] == i)
+			full[i] = ix_axis(k, k->nouter + r++);
+		else
+			full[i] = outer[o] = ix_axis(k, o), o++;
+	}
+	*row = node_count(n) == node_count(space);
+	if (*row) {
+		ix_unflatten(k, ix_flatten(k, full, space->dim, space->nd), n->dim, n->nd, idx);
+		return true;
+	}
+	if (!reduce || node_count(n) != node_count(reduce))
+		return false;
+	ix_unflatten(k, ix_flatten(k, outer, reduce->dim, reduce->nd), n->dim, n->nd, idx);
+	return true;
+}
+
+static void
+add_arg(Kernel *k, Node *n)
+{
+	for (int i = 0; i < k->narg; i++)
+		if (k->arg[i] == n)
+			return;
+	k->arg[k->narg++] = n;
+}
+
+/* Arguments in the order of use: loads, then stores. A buffer both read and written stands once, among the stores. */
+static void
+collect_args(Kernel *k)
+{
+	k->arg = arena_alloc(k->arena, (size_t)(k->nval + k->nstore) * sizeof *k->arg);
+	for (int i = 0; i < k->nval; i++) {
+		LVal *v = k->val[i];
+		bool stored = false;
+		for (int s = 0; s < k->nstore; s++) {
+			const Layout *l = &k->fusion->layout[k->store[s].node->id];
+			stored |= v->kind == LV_LOAD && (l->state >= 0 ? v->base->op == P_state && v->base->at[0] == l->state : v->base == k->store[s].node);
+		}
+		if (v->kind == LV_LOAD && !stored)
+			add_arg(k, v->base);
+	}
+	k->nload = k->narg;
+	for (int s = 0; s < k->nstore; s++)
+		add_arg(k, k->store[s].node);
+}
+
+/* Threads walk the row together, unless memory is contiguous along the last outer axis and not along the row. */
+static void
+choose_serial(Kernel *k)
+{
+	int64_t along_row = 0, along_outer = 0;
+	int row = k->naxis - 1, outer = k->nouter - 1;
+	while (row > k->nouter && k->size[row] == 1)
+		row--;
+	while (outer > 0 && k->size[outer] == 1)
+		outer--;
+	if (!k->reduces || outer < 0)
+		return;
+	for (int i = 0; i < k->nval; i++) {
+		if (k->val[i]->kind != LV_LOAD || k->val[i]->axes >> k->nouter == 0)
+			continue;
+		along_row += ix_stride(k->val[i]->ix, row) == 1;
+		along_outer += ix_stride(k->val[i]->ix, outer) == 1;
+	}
+	k->serial = along_outer > along_row;
+	if (k->row <= 8 && k->outer >= 1024)
+		k->serial = true;
+}
+
+/* A state stored in place is read at the very element that is written, or another thread might read it too late. */
+static void
+check_in_place(Kernel *k)
+{
+	for (int s = 0; s < k->nstore; s++) {
+		int state = k->fusion->layout[k->store[s].node->id].state;
+		for (int i = 0; state >= 0 && i < k->nval; i++) {
+			LVal *v = k->val[i];
+			if (v->kind == LV_LOAD && v->base->op == P_state && v->base->at[0] == state && v->ix != k->store[s].ix)
+				give_up(k, "a state is read elsewhere than where it is written");
+		}
+	}
+}
+
+/* Limits that keep a kernel a good one. */
+static void
+check_shape(Kernel *k)
+{
+	bool again = false; /* the row is needed after a reduction over it */
+	for (int i = 0; i < k->nval; i++)
+		again |= k->val[i]->level > 0 && k->val[i]->axes >> k->nouter != 0;
+	if (again && k->row > 8192)
+		give_up(k, "the row is too long to be kept");
+	if (again && k->serial && k->row > 256)
+		give_up(k, "the row is walked by one thread");
+	if (k->narg > 28)
+		give_up(k, "too many arguments");
+	if (k->reduces && k->nreduce == 0)
+		give_up(k, "no reduction left");
+	if (k->nreduce > 8)
+		give_up(k, "too many reductions");
+}
+
+static bool
+lower_stores(Kernel *k, const Region *r, Node *space, Node *reduce)
+{
+	const Fusion *f = k->fusion;
+	const Ix *idx[MAXDIM];
+	k->store = arena_alloc(k->arena, (size_t)r->nnode * sizeof *k->store);
+	for (int i = 0; i < r->nnode; i++) {
+		Node *n = r->node[i];
+		LStore *s = &k->store[k->nstore];
+		if (!f->stored[n->id])
+			continue;
+		if (!store_index(k, n, space, reduce, idx, &s->row)) {
+			give_up(k, "results of different sizes");
+			return false;
+		}
+		s->node = n;
+		s->val = value_at(k, n, idx, NULL);
+		s->ix = layout_index(k, n, idx);
+		s->row = s->row && reduce;
+		if (!s->row && s->val->axes >> k->nouter)
+			give_up(k, "a result varies along the row");
+		k->nstore++;
+	}
+	return !k->fail;
+}
+
+static void
+lower_loop(Kernel *k, const Region *r)
+{
+	Node *reduce = NULL, *space = NULL;
+	for (int i = 0; i < r->nnode; i++) {
+		Node *n = r->node[i];
+		if (!reduce && prim_info[n->op].kind == K_REDUCE)
+			reduce = n;
+		if (!space || node_count(n) > node_count(space))
+			space = n;
+	}
+	if (reduce)
+		space = reduce->in[0];
+	for (int i = 0, q = 0; i < space->nd; i++) {
+		if (reduce && q < reduce->nat && reduce->at[q] == i)
+			q++;
+		else
+			add_axis(k, space->dim[i]);
+	}
+	k->nouter = k->naxis;
+	for (int i = 0; reduce && i < reduce->nat; i++)
+		add_axis(k, space->dim[reduce->at[i]]);
+	k->reduces = reduce != NULL;
+	if (k->fail)
+		return;
+	lower_stores(k, r, space, reduce);
+}
+
+static void
+lower_scatter(Kernel *k, const Region *r)
+{
+	Node *n = r->node[0], *ids = n->in[0], *x = n->in[1];
+	const Ix *idx[MAXDIM], *out[MAXDIM];
+	k->scatter = true;
+	for (int i = 0; i < x->nd; i++)
+		add_axis(k, x->dim[i]);
+	k->nouter = ids->nd; /* positions; what is left is the row */
+	if (k->fail)
+		return;
+	for (int i = 0; i < x->nd; i++)
+		idx[i] = ix_axis(k, i);
+	k->id = value_at(k, ids, idx, NULL);
+	k->store = arena_alloc(k->arena, sizeof *k->store);
+	k->store[0].node = n;
+	k->store[0].val = value_at(k, x, idx, NULL);
+	out[0] = ix_val(k, k->id, n->dim[0] - 1);
+	for (int i = 1; i < n->nd; i++)
+		out[i] = idx[ids->nd + i - 1];
+	k->store[0].ix = layout_index(k, n, out);
+	k->store[0].row = true;
+	k->nstore = 1;
+}
+
+Kernel *
+kernel_lower(Arena *a, const Fusion *f, int region)
+{
+	const Region *r = &f->region[region];
+	Kernel *k = arena_alloc(a, sizeof *k);
+	k->arena = a;
+	k->fusion = f;
+	k->region = region;
+	if (r->kind == R_SCATTER)
+		lower_scatter(k, r);
+	else
+		lower_loop(k, r);
+	if (k->fail)
+		return k;
+	k->outer = k->row = 1;
+	for (int i = 0; i < k->naxis; i++)
+		*(i < k->nouter ? &k->outer : &k->row) *= k->size[i];
+	collect_args(k);
+	for (int i = 0; i < k->nval; i++)
+		if (k->val[i]->level >= k->nlevel)
+			k->nlevel = k->val[i]->level + 1;
+	if (r->kind == R_LOOP) {
+		choose_serial(k);
+		check_in_place(k);
+		check_shape(k);
+	}
+	return k;
+}

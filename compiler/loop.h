@@ -1,0 +1,195 @@
+/* The loop level: one fused kernel as scalar values at symbolic indices. Shared by fuse.c (is a fusion possible?),
+   loop.c (lowering), emit_c.c, emit_cuda.c.
+
+   A kernel runs over outer axes and, if it reduces, row axes. A value is a node at an index; values are interned, so
+   what two outputs share is computed once. A reduction's result has a level one above what it sums; a value that
+   varies along the row at level k can be computed only after k rounds of reductions. */
+#ifndef LOOP_H
+#define LOOP_H
+
+#include "mmc.h"
+
+typedef struct LVal LVal;
+typedef struct Ix Ix;
+
+typedef enum AtomKind { AT_AXIS, AT_DIV, AT_MOD, AT_VAL } AtomKind;
+
+/* What an index is linear in. */
+typedef struct Atom {
+	AtomKind kind;
+	int axis;          /* AT_AXIS */
+	const Ix *of;      /* AT_DIV, AT_MOD: of / n, of % n */
+	int64_t n;
+	LVal *val;         /* AT_VAL: an id, clamped to [0, hi] */
+	int64_t hi;        /* greatest value; the least is 0 */
+	unsigned axes;     /* mask of kernel axes that it depends on */
+	int id;
+	struct Atom *next;
+} Atom;
+
+typedef struct Term {
+	int64_t k;
+	const Atom *a;
+} Term;
+
+/* An affine index: c + sum of k * atom, terms in atom order. Interned: equal indices are one pointer. */
+struct Ix {
+	int64_t c, lo, hi;
+	int n;
+	Term *t;
+	unsigned axes;
+	int level;         /* of the values inside */
+	struct Ix *next;
+};
+
+/* Conditions that hold where a load happens: lo <= ix < hi, all of them. */
+typedef struct Guard {
+	const Ix *ix;
+	int64_t lo, hi;
+	struct Guard *up;
+} Guard;
+
+typedef enum LKind { LV_CONST, LV_LOAD, LV_PRIM, LV_INDEX, LV_RANDOM, LV_RANGE, LV_REDUCE } LKind;
+
+struct LVal {
+	LKind kind;
+	Node *node;        /* it is a value of */
+	DType dt;
+	int nin;
+	LVal *in[3];       /* LV_RANGE: inside, outside */
+	double f;          /* LV_CONST */
+	const Ix *ix;      /* LV_LOAD: element of base; LV_INDEX; LV_RANDOM: counter */
+	Node *base;        /* LV_LOAD: the materialised node, state, input or fetch */
+	Guard *guard;      /* LV_LOAD, LV_RANGE */
+	unsigned axes;     /* mask of kernel axes that it depends on */
+	int level;
+	int cost;          /* rough instructions of this value alone */
+	int id;            /* operands have smaller ids */
+	int use;           /* scratch of the emitters */
+};
+
+typedef struct LStore {
+	Node *node;        /* whose buffer */
+	LVal *val;
+	const Ix *ix;      /* element */
+	bool row;          /* varies along the row */
+} LStore;
+
+#define MAXAXIS 12
+
+typedef struct Kernel {
+	Arena *arena;
+	/* axes: outer ones first, then row ones */
+	int naxis, nouter;
+	int64_t size[MAXAXIS];
+	int64_t outer, row;    /* products of sizes; row is 1 without a reduction */
+	bool reduces;
+	bool serial;           /* the row is walked by one thread: memory is contiguous along an outer axis */
+	LVal **val;
+	int nval, capval;
+	LStore *store;
+	int nstore;
+	int nlevel;            /* greatest level + 1 */
+	Node **arg;            /* bases loaded from, then nodes stored to, each once */
+	int narg, nload;
+	const char *fail;      /* why it is no kernel, or NULL */
+	/* scatter: out[id, rest] += val over positions */
+	bool scatter;
+	LVal *id;
+	/* interning */
+	struct Memo *memo[512];
+	Ix *ixhash[256];
+	Atom *atoms;
+	int natom;
+	const struct Fusion *fusion;
+	int region;
+	int nreduce;
+} Kernel;
+
+/* ---- fuse.c ---- */
+
+typedef enum RegionKind { R_LOOP, R_GEMM, R_SCATTER, R_PACK } RegionKind;
+
+typedef struct Region {
+	RegionKind kind;
+	Node **node;        /* members that need computing, in id order */
+	int nnode, capnode;
+	bool dead;          /* merged away */
+	int order;          /* place in the schedule */
+} Region;
+
+typedef struct Layout {
+	Node *root;         /* whose buffer it lies in (itself unless packed) */
+	int state;          /* the state that it is stored to, or -1 */
+	int64_t off;        /* elements into the root's buffer */
+	int64_t stride[MAXDIM];
+} Layout;
+
+/* A part of a packed vector that no kernel computes in place: zeros, or a copy of something stored elsewhere. */
+typedef struct Fill {
+	Node *pack, *from;   /* from NULL: zeros */
+	int64_t off, count;  /* elements of the pack */
+} Fill;
+
+enum { INLINE = -1, UNDECIDED = -2 };
+
+typedef struct Fusion {
+	Graph *g;
+	Arena *arena;
+	bool fuse;           /* false: --no-fuse, one node a kernel */
+	int *home;           /* by node id: region; INLINE: computed where it is used; UNDECIDED: taken as stored */
+	bool *stored;        /* by node id: has a buffer */
+	Layout *layout;      /* by node id, of stored nodes */
+	Region *region;
+	int nregion, capregion;
+	Node ***user;        /* by node id: nodes that read it */
+	int *nuser;
+	int *order;          /* live regions in execution order */
+	int norder;
+	Fill *fill;
+	int nfill;
+	Text explain;
+} Fusion;
+
+Fusion *fuse(Graph *g, bool enable);
+/* Is the node a plain strided view of something stored? Then of what, from which element, with which strides. */
+bool strided(const Fusion *f, Node *n, Node **root, int64_t *off, int64_t *stride);
+
+/* ---- loop.c ---- */
+
+/* Lowers a region (R_LOOP, R_SCATTER); fail is set if it cannot be one kernel. Memory from a. */
+Kernel *kernel_lower(Arena *a, const Fusion *f, int region);
+int64_t const_or(const Ix *ix, int64_t other);
+/* Coefficient of the bare axis, 0 if it is inside a division. */
+int64_t ix_stride(const Ix *ix, int axis);
+
+/* ---- gemm.c ---- */
+
+/* Can the dot run as a library call, its operands being strided views? On success the call and the roots. swap: A is
+   the second operand. */
+typedef struct GemmCall {
+	PlanGemm g;
+	Node *a, *b;
+	int64_t aoff, boff;
+	Node *bias;          /* or NULL */
+	int64_t biasoff;
+} GemmCall;
+/* Do operands and result in plain row-major order make one call? at: labels as in dot. */
+bool gemm_plain(const Node *a, const Node *b, const int64_t *at, const int64_t *dim, int nd);
+bool gemm_match(const Fusion *f, Node *dot, const Layout *out, GemmCall *c);
+/* Does the dot's operand need a copy in plain order to be one? */
+bool gemm_operand_ok(const Fusion *f, Node *dot, int operand);
+
+/* ---- emit.c, emit_c.c, emit_cuda.c ---- */
+
+typedef struct Launch {
+	int grid, block, smem;
+} Launch;
+
+const char *kernel_name(Arena *a, const Kernel *k, int index); /* the ops inside, as an identifier */
+void emit_prelude_c(Text *t);
+void emit_prelude_cuda(Text *t);
+void emit_kernel_c(Text *t, Kernel *k, const char *name);
+void emit_kernel_cuda(Text *t, Kernel *k, const char *name, Launch *l);
+
+#endif

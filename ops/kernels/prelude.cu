@@ -1,0 +1,109 @@
+/* What generated CUDA kernels call. */
+typedef unsigned char uint8_t;
+typedef int int32_t;
+typedef unsigned uint32_t;
+typedef unsigned long long uint64_t;
+#define MM_INF __int_as_float(0x7f800000)
+
+#define mm_abs(x) fabsf(x)
+#define mm_sign(x) ((float)((x) > 0) - (float)((x) < 0))
+#define mm_exp(x) expf(x)
+#define mm_log(x) logf(x)
+#define mm_log1p(x) log1pf(x)
+#define mm_sqrt(x) sqrtf(x)
+#define mm_rsqrt(x) (1.0f / sqrtf(x))
+#define mm_tanh(x) tanhf(x)
+#define mm_sigmoid(x) (1.0f / (1.0f + expf(-(x))))
+#define mm_erf(x) erff(x)
+#define mm_sin(x) sinf(x)
+#define mm_cos(x) cosf(x)
+#define mm_floor(x) floorf(x)
+#define mm_pow(x, y) powf(x, y)
+/* NaN wins */
+#define mm_max(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
+#define mm_min(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
+
+__device__ __forceinline__ int mm_id(int i, int last) { return i < 0 ? 0 : i > last ? last : i; }
+__device__ __forceinline__ int mm_idiv(int a, int b) { return b == 0 || (a == (int)0x80000000 && b == -1) ? 0 : a / b; }
+__device__ __forceinline__ int mm_imod(int a, int b) { return b == 0 || b == -1 ? 0 : a % b; }
+
+/* Philox-2x32-10 (Salmon et al. 2011), counter (element, step): uniform in [0, 1). */
+__device__ __forceinline__ float
+mm_random(uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
+{
+	uint32_t key = seed ^ (site * 0x9E3779B9u + 0x7F4A7C15u), lo = i, hi = step;
+#pragma unroll
+	for (int r = 0; r < 10; r++) {
+		uint32_t h = __umulhi(0xD256D193u, lo), l = 0xD256D193u * lo;
+		lo = h ^ key ^ hi;
+		hi = l;
+		key += 0x9E3779B9u;
+	}
+	return (float)(lo >> 8) * 0x1p-24f;
+}
+
+/* A keyed bijection on [0, n): six Feistel rounds on the next even number of bits, walked until inside. */
+__device__ __forceinline__ int
+mm_shuffle(int i, int n, int key)
+{
+	int bits = 2;
+	if (n <= 1)
+		return 0;
+	while (bits < 32 && (1ll << bits) < n)
+		bits += 2;
+	int half = bits / 2;
+	uint32_t mask = (1u << half) - 1, x = (uint32_t)(i % n);
+	do {
+		uint32_t l = x >> half, r = x & mask;
+		for (uint32_t k = 0; k < 6; k++) {
+			uint32_t t = r * 0x9E3779B1u + (uint32_t)key + k * 0x85EBCA6Bu, next;
+			t ^= t >> 15, t *= 0x2C1B3C6Du, t ^= t >> 12, t *= 0x297A2D39u, t ^= t >> 15;
+			next = l ^ (t & mask);
+			l = r;
+			r = next;
+		}
+		x = l << half | r;
+	} while (x >= (uint32_t)n);
+	return (int)x;
+}
+
+/* Four elements of 4 bytes at a 16-byte boundary. */
+template <class T> __device__ __forceinline__ void
+mm_load4(T *v, const T *p)
+{
+	const uint4 x = *(const uint4 *)p;
+	v[0] = *(const T *)&x.x, v[1] = *(const T *)&x.y, v[2] = *(const T *)&x.z, v[3] = *(const T *)&x.w;
+}
+template <class T> __device__ __forceinline__ void
+mm_store4(T *p, const T *v)
+{
+	uint4 x;
+	*(T *)&x.x = v[0], *(T *)&x.y = v[1], *(T *)&x.z = v[2], *(T *)&x.w = v[3];
+	*(uint4 *)p = x;
+}
+
+struct mm_sum { template <class T> static __device__ __forceinline__ T f(T a, T b) { return a + b; } };
+struct mm_maximum { template <class T> static __device__ __forceinline__ T f(T a, T b) { return mm_max(a, b); } };
+
+/* Combines v over the N neighbouring threads of a row, N a power of two: the same tree in every run. Every thread of
+   the block calls it. */
+template <int N, class F, class T> __device__ __forceinline__ T
+mm_combine(T v)
+{
+#pragma unroll
+	for (int d = (N < 32 ? N : 32) / 2; d > 0; d /= 2)
+		v = F::f(v, __shfl_xor_sync(0xffffffffu, v, d));
+	if (N > 32) {
+		__shared__ T part[32];
+		const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+		if (lane == 0)
+			part[warp] = v;
+		__syncthreads();
+		v = part[lane % (N / 32)];
+#pragma unroll
+		for (int d = N / 64; d > 0; d /= 2)
+			v = F::f(v, __shfl_xor_sync(0xffffffffu, v, d));
+		__syncthreads();
+	}
+	return v;
+}
