@@ -179,7 +179,7 @@ collect_bufs(Gen *c, Buf *b)
 	for (int i = 0; i < c->nstep; i++)
 		for (int k = 0; k < c->step[i].nuse; k++) {
 			Node *x = c->step[i].use[k].node;
-			if (x->op == P_fetch || x->op == P_input || state_name(c, x))
+			if (x->id < 0 || x->op == P_input || state_name(c, x))
 				continue;
 			Node *root = c->f->layout[x->id].root;
 			Buf *f = find_buf(b, n, root);
@@ -203,11 +203,11 @@ make_ref(Gen *c, const Use *u, Buf *b, int nbuf)
 {
 	Node *n = u->node;
 	uint64_t all = (uint64_t)node_bytes(n);
-	const char *state = state_name(c, n);
-	if (n->op == P_fetch) {
+	if (n->id < 0) { /* a data column */
 		int64_t width = n->nd > n->in[0]->nd ? n->dim[n->nd - 1] : 1;
 		return (PlanRef){SP_DATA, (uint64_t)n->at[0], (uint64_t)width * dtype_bytes(n->dt)};
 	}
+	const char *state = state_name(c, n);
 	if (n->op == P_input) /* tests: inputs stand behind the states */
 		return (PlanRef){SP_STAT, c->places->off[place_of(c->places, c->g->input[n->at[0]].name)] + u->off, u->bytes ? u->bytes : all};
 	if (state) {

@@ -238,7 +238,7 @@ bool
 strided(const Fusion *f, Node *n, Node **root, int64_t *off, int64_t *stride)
 {
 	int64_t xs[MAXDIM];
-	if (f->stored[n->id] || n->op == P_state) {
+	if (f->stored[n->id] || n->op == P_state || n->op == P_input) {
 		const Layout *l = &f->layout[n->id];
 		*root = n;
 		*off = 0;
@@ -349,7 +349,7 @@ bias_epilogue(Fusion *f, Node *n, bool *must)
 				goto next;
 		int64_t off, stride[MAXDIM];
 		Node *root;
-		if (!strided(f, b->in[0], &root, &off, stride) || (root->op != P_state))
+		if (!strided(f, b->in[0], &root, &off, stride) || (root->op != P_state && root->op != P_input))
 			continue;
 		if (!gemm_match(f, d, &f->layout[n->id], &c) || c.g.batch0 * c.g.batch1 != 1 || c.g.n != n->dim[n->nd - 1])
 			continue;
@@ -413,7 +413,7 @@ need_operand(Fusion *f, Node *dot, int i, bool *must)
 	Node *x = dot->in[i], *q = x;
 	while (kind(q) == K_VIEW && (q->op == P_permute || q->op == P_slice || q->op == P_reshape))
 		q = q->in[0];
-	if (q->op == P_state)
+	if ((q->op == P_state || q->op == P_input) && gemm_operand_ok(f, dot, i))
 		return;
 	bool was = f->stored[q->id];
 	f->stored[q->id] = true;
@@ -625,6 +625,12 @@ fuse(Graph *g, bool enable)
 	f->layout = arena_alloc(g->arena, n * sizeof *f->layout);
 	find_users(f); /* marks what is reachable */
 	for (int i = 0; i < g->nnode; i++) {
+		Node *x = g->node[i];
+		if (x->op == P_fetch && !f->column[x->at[0]]) {
+			Node *c = f->column[x->at[0]] = arena_alloc(g->arena, sizeof *c);
+			*c = *x;
+			c->id = -1;
+		}
 		f->home[i] = is_free(g->node[i]) ? INLINE : UNDECIDED;
 		plain_layout(f, g->node[i], g->node[i], 0);
 	}

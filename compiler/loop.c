@@ -259,7 +259,7 @@ value_new(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 		int64_t width = n->nd > rows->nd ? n->dim[n->nd - 1] : 1;
 		LVal *row = value_at(k, rows, idx, guard);
 		const Ix *ix = ix_scale(k, ix_val(k, row, INT32_MAX), width);
-		return load(k, n, n, width > 1 ? ix_addmul(k, ix, idx[n->nd - 1], 1) : ix, guard);
+		return load(k, n, f->column[n->at[0]], width > 1 ? ix_addmul(k, ix, idx[n->nd - 1], 1) : ix, guard);
 	}
 	case K_RANDOM:
 		t.kind = LV_RANDOM;

@@ -148,6 +148,7 @@ typedef struct Fusion {
 	int norder;
 	Fill *fill;
 	int nfill;
+	Node *column[256];   /* stand for the data columns as bases of loads; id < 0, on no list of the graph */
 	Text explain;
 } Fusion;
 
