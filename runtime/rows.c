@@ -143,11 +143,27 @@ check_sql(Source *s, const char *loc, const char *what, const char *expr, Err *e
 	return ok;
 }
 
+/* A text that is a column's name as it stands, Length (seconds), means the column. */
+static const char *
+column_or_sql(Source *s, const char *sql)
+{
+	for (uint32_t i = 0; i < s->ntable; i++)
+		for (uint32_t c = 0; c < s->table[i].ncol; c++)
+			if (!strcmp(s->table[i].col[c].name, sql)) {
+				Text t = {0};
+				sql_ident(&t, sql);
+				char *out = arena_strdup(&s->mem, t.s);
+				free(t.s);
+				return out;
+			}
+	return sql;
+}
+
 static Expr *
 add_expr(Source *s, Rows *r, const char *what, const char *name, const char *sql, const char *loc, bool text)
 {
 	Expr *x = &r->expr[r->nexpr++];
-	*x = (Expr){.what = *name ? arena_printf(&s->mem, "%s %s", what, name) : what, .sql = sql, .loc = loc, .text = text};
+	*x = (Expr){.what = *name ? arena_printf(&s->mem, "%s %s", what, name) : what, .sql = column_or_sql(s, sql), .loc = loc, .text = text};
 	return x;
 }
 
