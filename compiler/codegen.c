@@ -25,8 +25,7 @@ typedef struct Gen {
 	PlanProgram p;
 	Step *step;
 	int nstep;
-	Text *source;
-	uint32_t module;
+	Sources *src;
 } Gen;
 
 static Step *
@@ -53,6 +52,19 @@ node_bytes(const Node *n)
 	return (double)node_count(n) * (double)dtype_bytes(n->dt);
 }
 
+/* Where the next kernel's text goes. */
+static Text *
+source_for_kernel(Sources *s)
+{
+	if (s->n == 0 || (s->kernels == s->per_module && s->n < (int)LEN(s->module))) {
+		text_puts(&s->module[s->n++], s->prelude);
+		text_puts(&s->module[s->n - 1], "\n");
+		s->kernels = 0;
+	}
+	s->kernels++;
+	return &s->module[s->n - 1];
+}
+
 static void
 gen_kernel(Gen *c, int region)
 {
@@ -61,18 +73,19 @@ gen_kernel(Gen *c, int region)
 	const Region *r = &c->f->region[region];
 	Node *tell = r->node[r->nnode - 1];
 	Launch l = {1, 1, 0};
+	Text *source = source_for_kernel(c->src);
 	if (k->fail)
 		bug("region of v%d cannot be lowered: %s", tell->id, k->fail);
 	char *name = arena_printf(c->arena, "%s_%s", c->g->name, kernel_name(c->arena, k, (int)c->p.nkernel));
-	text_printf(c->source, "/* %s", loc_text(c->arena, tell->loc));
+	text_printf(source, "/* %s", loc_text(c->arena, tell->loc));
 	for (int i = 0; i < k->narg; i++)
-		text_printf(c->source, "%s a%d: v%d", i ? "," : ";", i, k->arg[i]->id);
-	text_puts(c->source, " */\n");
+		text_printf(source, "%s a%d: v%d", i ? "," : ";", i, k->arg[i]->id);
+	text_puts(source, " */\n");
 	if (c->o->cuda)
-		emit_kernel_cuda(c->source, k, name, &l);
+		emit_kernel_cuda(source, k, name, &l);
 	else
-		emit_kernel_c(c->source, k, name);
-	c->p.kernel[c->p.nkernel] = (PlanKernel){.name = name, .module = c->module, .grid = (uint32_t)l.grid, .block = (uint32_t)l.block, .smem = (uint32_t)l.smem};
+		emit_kernel_c(source, k, name);
+	c->p.kernel[c->p.nkernel] = (PlanKernel){.name = name, .module = (uint32_t)c->src->n - 1, .grid = (uint32_t)l.grid, .block = (uint32_t)l.block, .smem = (uint32_t)l.smem};
 	Step *s = step_new(c, I_KERNEL, tell, name);
 	s->instr.index = c->p.nkernel++;
 	for (int i = 0; i < k->narg; i++) {
@@ -253,9 +266,9 @@ finish(Gen *c)
 }
 
 PlanProgram
-codegen(Graph *g, const Places *places, const CodegenOptions *o, uint32_t module, Text *source)
+codegen(Graph *g, const Places *places, const CodegenOptions *o, Sources *src)
 {
-	Gen c = {.g = g, .arena = g->arena, .places = places, .o = o, .source = source, .module = module};
+	Gen c = {.g = g, .arena = g->arena, .places = places, .o = o, .src = src};
 	c.f = fuse(g, o->fuse);
 	size_t n = (size_t)(c.f->norder + c.f->nfill) + 1;
 	c.p.name = arena_strdup(c.arena, g->name);

@@ -30,6 +30,16 @@ typedef struct Places {
 	uint64_t bytes[NSPACE];
 } Places;
 
+/* Kernel source in modules of a bounded number of kernels: they compile side by side, and NVRTC's time grows faster
+   than a module. */
+typedef struct Sources {
+	Arena *arena;
+	const char *prelude; /* in front of each */
+	int per_module;      /* kernels */
+	Text module[256];
+	int n, kernels;      /* modules so far; kernels in the last */
+} Sources;
+
 typedef struct CodegenOptions {
 	bool cuda;
 	bool fuse, reuse, tf32;
@@ -37,8 +47,8 @@ typedef struct CodegenOptions {
 	const char *emit_dir;
 } CodegenOptions;
 
-/* One program for one target; kernel source is appended to source. */
-PlanProgram codegen(Graph *g, const Places *p, const CodegenOptions *o, uint32_t module, Text *source);
+/* One program for one target; its kernels' source is appended to src. */
+PlanProgram codegen(Graph *g, const Places *p, const CodegenOptions *o, Sources *src);
 
 /* State placement from the training graph, and the plan's state list (one entry a parameter). */
 void place_states(Arena *a, Graph *train, Places *p, Plan *plan);

@@ -338,7 +338,7 @@ axis_lines(Emit *e, const char *flat, int first, int n)
 			emit_line(e, "const int i%d = %s / %ld %% %ld;", i, flat, (long)stride, (long)size);
 		stride *= size;
 	}
-	for (int i = first; i < first + n; i++)
+	for (int i = first; i < first + n && !e->cuda; i++)
 		emit_line(e, "(void)i%d;", i);
 }
 

@@ -96,7 +96,7 @@ put_accumulators(Emit *e, int stage, Text *pragma)
 			emit_line(e, "for (int j = 0; j < %ld; j++) v%d[j] = %s;", (long)k->size[k->nouter - 1], i, init);
 		} else {
 			emit_line(e, "%s v%d = %s;", ctype(v->dt), i, init);
-			text_printf(pragma, " reduction(%s:v%d)", is_sum(v) ? "+" : "max", i);
+			text_printf(pragma, " reduction(%s:v%d)", is_sum(v) ? "+" : "mm_max", i); /* NaN wins: the prelude's own */
 		}
 	}
 }
@@ -154,9 +154,7 @@ put_stage(Emit *e, int stage)
 	if (!stage_values(e, stage, need))
 		return;
 	put_accumulators(e, stage, &pragma);
-	bool has_max = pragma.s && strstr(pragma.s, "max:");
-	/* a vectorised maximum would lose NaN: those rows are walked plainly */
-	int opened = open_row(e, e->outer_lane ? "" : has_max ? "" : pragma.s ? pragma.s : " ");
+	int opened = open_row(e, e->outer_lane ? "" : pragma.s ? pragma.s : " ");
 	if (e->outer_lane) {
 		emit_line(e, "#pragma omp simd");
 		emit_line(e, "for (int j = 0; j < %ld; j++) {", (long)k->size[k->nouter - 1]);
@@ -255,11 +253,14 @@ map_body(Emit *e)
 	e->lanes = last >= 0 ? 1u << last : 0;
 	if (last <= 0) {
 		int64_t n = last < 0 ? 1 : k->size[0];
+		for (int i = 0; i < k->nval; i++)
+			if (computed(k->val[i]) && !k->val[i]->axes)
+				put_value(e, k->val[i], false);
 		emit_line(e, n >= PARALLEL ? "#pragma omp parallel for simd schedule(static)" : "#pragma omp simd");
 		emit_line(e, "for (int i0 = 0; i0 < %ld; i0++) {", (long)n);
 		e->indent++;
 		for (int i = 0; i < k->nval; i++)
-			if (computed(k->val[i]))
+			if (computed(k->val[i]) && k->val[i]->axes)
 				put_value(e, k->val[i], false);
 	} else {
 		if (k->outer >= PARALLEL)

@@ -3,7 +3,7 @@
    map     a thread does W neighbours of the last axis, W = 4 where loads can be 16 bytes wide
    row     T threads share a row, T a power of two up to a warp, or a block; each holds its elements in registers from
            level to level; a reduction combines over the T threads in a fixed tree
-   serial  a thread walks the row of one outer place; neighbours in the block are neighbours in memory
+   serial  a thread, or Y of them, walk the row of one outer place; neighbours in the warp are neighbours in memory
    scatter a block owns some rows of the result: it lists the positions that hit them, in order, and adds them in order
 
    No float atomics anywhere: reruns are bitwise equal. */
@@ -294,6 +294,8 @@ row_shape(Emit *e, Shape *s)
 	if (s->width == 4 && !any_wide(e, s))
 		s->width = 1;
 	s->threads = pow2_at_least((row + s->width - 1) / s->width, 32);
+	if (row >= 512 && k->outer < 132 * 8) /* few rows: a block each */
+		s->threads = 256;
 	if (row > 1024)
 		s->threads = row > 8192 ? 1024 : 256;
 	s->chunks = (int)((row + (int64_t)s->threads * s->width - 1) / ((int64_t)s->threads * s->width));
@@ -394,28 +396,55 @@ row_kernel(Emit *e, const char *name, Launch *l)
 
 /* ---- serial ---- */
 
+/* Threads that walk one row together, each every Y-th element, 32 rows side by side. */
+static int
+serial_threads(const Kernel *k)
+{
+	int y = 1;
+	while (y < 32 && k->row / y >= 8 && k->outer * y < 132 * 2048)
+		y *= 2;
+	return y;
+}
+
+/* Sums of the Y threads of each row, in order, to all of them. */
+static void
+combine_columns(Emit *e, int stage, int y)
+{
+	Kernel *k = e->k;
+	for (int i = 0; i < k->nval; i++) {
+		LVal *v = k->val[i];
+		if (v->kind != LV_REDUCE || v->in[0]->level != stage)
+			continue;
+		emit_line(e, "v%d = mm_columns<%d, %s>(v%d);", i, y, v->node->op == P_reduce_sum ? "mm_sum" : "mm_maximum", i);
+	}
+}
+
 static void
 serial_kernel(Emit *e, const char *name, Launch *l)
 {
 	Kernel *k = e->k;
 	bool *need = arena_alloc(k->arena, (size_t)k->nval);
+	int y = serial_threads(k);
 	memset(e->saved, 0, (size_t)k->nval);
-	l->block = k->outer >= 132 * 128 ? 128 : k->outer >= 64 ? 64 : 32;
-	l->grid = (int)((k->outer + l->block - 1) / l->block);
+	l->block = y > 1 ? 32 * y : k->outer >= 132 * 128 ? 128 : k->outer >= 64 ? 64 : 32;
+	int wide = y > 1 ? 32 : l->block;
+	l->grid = (int)((k->outer + wide - 1) / wide);
 	put_signature(e, name, l->block);
-	emit_line(e, "const int o = blockIdx.x * %d + threadIdx.x;", l->block);
-	emit_line(e, "if (o >= %ld) return;", (long)k->outer);
+	emit_line(e, "const int place = blockIdx.x * %d + threadIdx.x%s;", wide, y > 1 ? " % 32" : "");
+	if (k->outer % wide) {
+		emit_line(e, "const int o = place < %ld ? place : %ld;", (long)k->outer, (long)k->outer - 1);
+		e->store_if = arena_printf(k->arena, "if (place < %ld) ", (long)k->outer);
+	} else {
+		emit_line(e, "const int o = place;");
+	}
 	axis_lines(e, "o", 0, k->nouter);
 	for (int st = 0; st < k->nlevel; st++) {
 		put_uniform(e, st);
 		if (!stage_values(e, st, need))
 			continue;
 		put_accumulators(e, st);
-		if (k->row <= 8)
-			text_puts(e->t, "#pragma unroll\n");
-		else
-			text_puts(e->t, "#pragma unroll 4\n");
-		emit_line(e, "for (int f = 0; f < %ld; f++) {", (long)k->row);
+		text_puts(e->t, k->row / y <= 8 ? "#pragma unroll\n" : "#pragma unroll 4\n");
+		emit_line(e, y > 1 ? "for (int f = threadIdx.x / 32; f < %ld; f += %d) {" : "for (int f = 0; f < %ld; f += %d) {", (long)k->row, y);
 		e->indent++;
 		emit_line(e, "%s", row_axes(e, "f"));
 		Shape s = {.width = 1};
@@ -423,17 +452,27 @@ serial_kernel(Emit *e, const char *name, Launch *l)
 		e->indent--;
 		emit_line(e, "}");
 		forget_locals(e);
+		if (y > 1)
+			combine_columns(e, st, y);
+	}
+	if (y > 1) {
+		emit_line(e, "if (threadIdx.x < 32) {");
+		e->indent++;
 	}
 	for (int i = 0; i < k->nstore; i++)
 		if (!k->store[i].row)
 			put_store(e, &k->store[i]);
+	if (y > 1) {
+		e->indent--;
+		emit_line(e, "}");
+	}
 	text_puts(e->t, "}\n\n");
 }
 
 /* ---- scatter ---- */
 
 #define SCATTER_BLOCK 256
-#define SCATTER_LIST 1024 /* positions looked at before what was found is added */
+#define SCATTER_ROUND 4096 /* positions looked at before what was found is added */
 
 /* v and what it needs, in this place. */
 static void
@@ -447,77 +486,118 @@ put_needed(Emit *e, const LVal *v)
 			put_value(e, k->val[i], false);
 }
 
+/* Rows of the result a block: the sums of all groups fit 28 KiB, and there are blocks for the whole GPU. */
+static int
+scatter_rows(int64_t total, int64_t width, int64_t parts, int groups)
+{
+	int64_t rows = 7168 / (groups * (width ? width : 1)), share = total * parts / 528;
+	rows = share < rows ? share : rows;
+	return rows < 1 ? 1 : rows > 64 ? 64 : (int)rows;
+}
+
+/* The value of one hit, four columns at a time where loads can be, added to the group's sums. */
+static void
+scatter_hit(Emit *e, const Shape *s, int64_t width)
+{
+	Kernel *k = e->k;
+	bool *need = arena_alloc(k->arena, (size_t)k->nval);
+	need_value(e, need, k->store[0].val);
+	axis_lines(e, "o", 0, k->nouter);
+	emit_line(e, "%s", row_axes(e, "f"));
+	if (s->width == 4) {
+		wide_loads(e, s, need, 0);
+		text_puts(e->t, "#pragma unroll\n");
+		emit_line(e, "for (int w = 0; w < 4; w++) {");
+		e->indent++;
+		emit_line(e, "%s", row_axes(e, "f + w"));
+	}
+	for (int i = 0; i < k->nval; i++)
+		if (need[i] && computed(k->val[i]) && e->place[i] != PL_VECTOR)
+			put_value(e, k->val[i], false);
+	char *v = val_ref(e, k->store[0].val);
+	emit_line(e, "sum[group][row * %ld + r] += %s;", (long)width, v);
+	free(v);
+	if (s->width == 4) {
+		e->indent--;
+		emit_line(e, "}");
+	}
+}
+
+/* Each warp lists the hits among its own positions, in order; then groups of threads, each thread its columns, add the
+   lists: group g those of warps g, g + groups, ... Last the groups' sums are added in order. */
 static void
 scatter_kernel(Emit *e, const char *name, Launch *l)
 {
 	Kernel *k = e->k;
 	const Node *n = k->store[0].node;
-	int64_t width = node_count(n) / (n->dim[0] ? n->dim[0] : 1);
-	int out = arg_index(k, n);
-	int rows = (int)(4096 / (width ? width : 1)); /* of the result a block: 16 KiB of sums */
-	if (rows > 8)
-		rows = 8;
-	if (rows < 1)
-		rows = 1;
+	int64_t parts = n->nat ? n->at[0] : 1, total = n->dim[n->nat], width = total ? node_count(n) / (parts * total) : 1;
+	int64_t run = k->outer / parts;
+	int out = arg_index(k, n), groups = 8, share = SCATTER_ROUND / 8;
+	Shape s = {.width = 4, .lane_axis = k->naxis - 1};
+	if (width % 4 || k->size[k->naxis - 1] % 4 || !any_wide(e, &s))
+		s.width = 1;
+	while (groups > 1 && groups * (width / s.width) > SCATTER_BLOCK)
+		groups /= 2;
+	int rows = scatter_rows(total, width, parts, groups), cells = (int)(rows * width), columns = SCATTER_BLOCK / groups;
+	int64_t blocks = (total + rows - 1) / rows;
 	l->block = SCATTER_BLOCK;
-	l->grid = (int)((n->dim[0] + rows - 1) / rows);
+	l->grid = (int)(blocks * parts);
 	put_signature(e, name, l->block);
 	e->lanes = ~0u; /* whatever varies is computed where it is needed */
 	memset(e->saved, 0, (size_t)k->nval);
 	put_uniform(e, 0);
-	emit_line(e, "__shared__ float sum[%ld];", (long)(rows * width));
-	emit_line(e, "__shared__ int list[%d], warp_hits[8], hits;", SCATTER_LIST);
-	emit_line(e, "const int lo = blockIdx.x * %d, t = threadIdx.x, lane = t %% 32, warp = t / 32;", rows);
-	emit_line(e, "for (int i = t; i < %ld; i += %d) sum[i] = 0;", (long)(rows * width), SCATTER_BLOCK);
-	emit_line(e, "for (int start = 0; start < %ld; start += %d) {", (long)k->outer, SCATTER_LIST);
+	emit_line(e, "__shared__ float sum[%d][%d];", groups, cells);
+	emit_line(e, "__shared__ int list[8][%d], count[8];", share);
+	emit_line(e, "const int part = blockIdx.x / %ld, lo = blockIdx.x %% %ld * %d;", (long)blocks, (long)blocks, rows);
+	emit_line(e, "const int t = threadIdx.x, lane = t %% 32, warp = t / 32, group = t / %d;", columns);
+	emit_line(e, "for (int i = t; i < %d; i += %d) (&sum[0][0])[i] = 0;", groups * cells, SCATTER_BLOCK);
+	emit_line(e, "for (int start = 0; start < %ld; start += %d) {", (long)run, SCATTER_ROUND);
 	e->indent++;
-	emit_line(e, "if (t == 0) hits = 0;");
-	emit_line(e, "__syncthreads();");
-	emit_line(e, "for (int first = start; first < start + %d; first += %d) {", SCATTER_LIST, SCATTER_BLOCK);
+	emit_line(e, "int hits = 0;");
+	text_puts(e->t, "#pragma unroll 4\n");
+	emit_line(e, "for (int i = 0; i < %d; i += 32) {", share);
 	e->indent++;
-	emit_line(e, "const int o = first + t;");
+	emit_line(e, "const int p = start + warp * %d + i + lane, o = part * %ld + p;", share, (long)run);
 	emit_line(e, "int row = -1;");
-	emit_line(e, "if (o < %ld) {", (long)k->outer);
+	emit_line(e, "if (p < %ld) {", (long)run);
 	e->indent++;
 	axis_lines(e, "o", 0, k->nouter);
 	put_needed(e, k->id);
 	char *id = val_ref(e, k->id);
-	emit_line(e, "row = mm_id(%s, %ld) - lo;", id, (long)n->dim[0] - 1);
+	emit_line(e, "row = mm_id(%s, %ld) - lo;", id, (long)total - 1);
 	free(id);
 	e->indent--;
 	emit_line(e, "}");
 	emit_line(e, "const bool hit = row >= 0 && row < %d;", rows);
 	emit_line(e, "const unsigned found = __ballot_sync(0xffffffffu, hit);");
-	emit_line(e, "if (lane == 0) warp_hits[warp] = __popc(found);");
-	emit_line(e, "__syncthreads();");
-	emit_line(e, "int place = hits;");
-	emit_line(e, "for (int i = 0; i < warp; i++) place += warp_hits[i];");
-	emit_line(e, "if (hit) list[place + __popc(found & ((1u << lane) - 1))] = o * %d + row;", rows);
-	emit_line(e, "__syncthreads();");
-	emit_line(e, "if (t == %d) hits = place + __popc(found);", SCATTER_BLOCK - 1);
-	emit_line(e, "__syncthreads();");
+	emit_line(e, "if (hit) list[warp][hits + __popc(found & ((1u << lane) - 1))] = p * %d + row;", rows);
+	emit_line(e, "hits += __popc(found);");
 	e->indent--;
 	emit_line(e, "}");
-	/* each column is one thread's: sums are in the order of the positions */
-	emit_line(e, "for (int f = t; f < %ld; f += %d)", (long)width, SCATTER_BLOCK);
-	text_puts(e->t, "#pragma unroll 4\n");
-	emit_line(e, "for (int h = 0; h < hits; h++) {");
+	emit_line(e, "if (lane == 0) count[warp] = hits;");
+	emit_line(e, "__syncthreads();");
+	emit_line(e, "for (int q = group; q < 8; q += %d)", groups);
+	emit_line(e, "for (int f = t %% %d * %d; f < %ld; f += %d) {", columns, s.width, (long)width, columns * s.width);
 	e->indent++;
-	emit_line(e, "const int o = list[h] / %d, row = list[h] %% %d;", rows, rows);
+	emit_line(e, "const int n = count[q];");
+	text_puts(e->t, "#pragma unroll 4\n");
+	emit_line(e, "for (int h = 0; h < n; h++) {");
+	e->indent++;
+	emit_line(e, "const int o = part * %ld + list[q][h] / %d, row = list[q][h] %% %d;", (long)run, rows, rows);
 	forget_locals(e);
-	axis_lines(e, "o", 0, k->nouter);
-	emit_line(e, "%s", row_axes(e, "f"));
-	put_needed(e, k->store[0].val);
-	char *v = val_ref(e, k->store[0].val);
-	emit_line(e, "sum[row * %ld + r] += %s;", (long)width, v);
-	free(v);
+	scatter_hit(e, &s, width);
+	e->indent--;
+	emit_line(e, "}");
 	e->indent--;
 	emit_line(e, "}");
 	emit_line(e, "__syncthreads();");
 	e->indent--;
 	emit_line(e, "}");
-	emit_line(e, "for (int i = t; i < %ld; i += %d)", (long)(rows * width), SCATTER_BLOCK);
-	emit_line(e, "\tif (lo + i / %ld < %ld) a%d[lo * %ld + i] = sum[i];", (long)width, (long)n->dim[0], out, (long)width);
+	emit_line(e, "for (int i = t; i < %d; i += %d) {", cells, SCATTER_BLOCK);
+	emit_line(e, "\tfloat s = 0;");
+	emit_line(e, "\tfor (int g = 0; g < %d; g++) s += sum[g][i];", groups);
+	emit_line(e, "\tif (lo + i / %ld < %ld) a%d[(part * %ld + lo) * %ld + i] = s;", (long)width, (long)total, out, (long)total, (long)width);
+	emit_line(e, "}");
 	text_puts(e->t, "}\n\n");
 }
 

@@ -650,6 +650,8 @@ fuse(Graph *g, bool enable)
 			f->stored[i] = true;
 			region_add(f, region_new(f, R_LOOP), x);
 		}
+		if (kind(x) == K_SCATTER) /* every block looks at all ids */
+			must[x->in[0]->id] = true;
 		if (kind(x) == K_DOT)
 			for (int k = 0; k < 2; k++)
 				need_operand(f, x, k, must);

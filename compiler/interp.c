@@ -232,7 +232,7 @@ static void
 eval_iota(const Node *n, const In *in, double *out)
 {
 	(void)in;
-	int64_t ix[MAXDIM], count = node_count(n);
+	int64_t ix[MAXDIM] = {0}, count = node_count(n);
 	for (int64_t k = 0; k < count; k++) {
 		get_index(n, k, ix);
 		out[k] = (double)ix[n->at[0]];
@@ -476,9 +476,10 @@ eval_gather(const Node *n, const In *in, double *out)
 static void
 eval_scatter(const Node *n, const In *in, double *out)
 {
-	int64_t width = row_size(n), nid = node_count(n->in[0]);
+	int64_t parts = n->nat ? n->at[0] : 1, rows = n->dim[n->nat], nid = node_count(n->in[0]);
+	int64_t width = rows ? node_count(n) / (parts * rows) : 0;
 	for (int64_t k = 0; k < nid; k++) {
-		double *row = out + clamp_id(n, in->v[0][k], n->dim[0]) * width;
+		double *row = out + (k / (nid / parts) * rows + clamp_id(n, in->v[0][k], rows)) * width;
 		for (int64_t j = 0; j < width; j++)
 			row[j] = apply(P_add, n->dt, row[j], in->v[1][k * width + j], 0);
 	}

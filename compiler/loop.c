@@ -501,10 +501,12 @@ lower_scatter(Kernel *k, const Region *r)
 	k->store = arena_alloc(k->arena, sizeof *k->store);
 	k->store[0].node = n;
 	k->store[0].val = value_at(k, x, idx, NULL);
-	out[0] = ix_val(k, k->id, n->dim[0] - 1);
-	for (int i = 1; i < n->nd; i++)
-		out[i] = idx[ids->nd + i - 1];
-	k->store[0].ix = layout_index(k, n, out);
+	if (n->nat == 0) { /* in parts, the emitter knows the place */
+		out[0] = ix_val(k, k->id, n->dim[0] - 1);
+		for (int i = 1; i < n->nd; i++)
+			out[i] = idx[ids->nd + i - 1];
+		k->store[0].ix = layout_index(k, n, out);
+	}
 	k->store[0].row = true;
 	k->nstore = 1;
 }

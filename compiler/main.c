@@ -1,4 +1,5 @@
 /* mmc: a model file to a plan. The passes, in order, are the table below; the driver loops over it. */
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,6 @@ typedef enum Level { LV_NONE, LV_MODEL, LV_GRAPH, LV_PLAN } Level;
 static bool pass_read(Unit *u);
 static bool pass_lower(Unit *u);
 static bool pass_contract_all(Unit *u);
-static bool pass_split_all(Unit *u);
 static bool pass_plan(Unit *u);
 static bool pass_write(Unit *u);
 
@@ -27,8 +27,7 @@ static const struct Pass {
 	{'m', "read", pass_read, LV_NONE, LV_MODEL, false, "the model file and the op library; all errors of the file at once"},
 	{'l', "lower", pass_lower, LV_MODEL, LV_GRAPH, false, "tensor language to graph, gradients, optimizer: one graph a program"},
 	{'c', "contract", pass_contract_all, LV_GRAPH, LV_GRAPH, true, "sums of products become matrix products; after autodiff, so that gradients are found, too"},
-	{'s', "split", pass_split_all, LV_GRAPH, LV_GRAPH, true, "long sums in parts; after contract, which takes the sums that are products"},
-	{'p', "plan", pass_plan, LV_GRAPH, LV_PLAN, false, "fuse, place buffers, emit kernels, for each target"},
+	{'p', "plan", pass_plan, LV_GRAPH, LV_PLAN, false, "for each target: long sums in parts, fuse, place buffers, emit kernels"},
 	{'w', "write", pass_write, LV_PLAN, LV_PLAN, false, "verify, then write the file whole"},
 };
 
@@ -72,7 +71,6 @@ each_graph(Unit *u, Graph *(*pass)(Graph *))
 }
 
 static bool pass_contract_all(Unit *u) { return each_graph(u, pass_contract); }
-static bool pass_split_all(Unit *u) { return each_graph(u, pass_split_reduce); }
 
 static bool
 pass_plan(Unit *u)

@@ -3,11 +3,12 @@
      reduce_sum(x[1024, 32, 128], 0 1) -> [128]
        = reduce_sum(reduce_sum(reshape(x, [256, 4, 32, 128]), 1 2) -> [256, 128], 0)
 
+   Likewise scatter_add over many positions on a GPU, where a row that many positions hit would keep one block busy.
    The parts are fixed by the shape, so reruns are bitwise equal. Needs: contract (what is left are real reductions). */
 #include "mmc.h"
 
 #define ROW_LIMIT 8192    /* elements that one block sums well */
-#define PLACES 32768      /* results that fill a GPU, one thread each */
+#define PLACES 8192       /* results that fill a GPU: 32 side by side share a block */
 
 /* Largest divisor of n that is at most limit. */
 static int64_t
@@ -20,15 +21,30 @@ divisor(int64_t n, int64_t limit)
 }
 
 static Node *
+split_scatter(Graph *to, Node *n, Node **in)
+{
+	int64_t ids = node_count(in[0]), dim[MAXDIM], axis = 0;
+	int64_t parts = divisor(ids, ids / 2048 < 8 ? ids / 2048 : 8);
+	if (n->nat || parts < 2 || n->nd == MAXDIM)
+		return NULL;
+	dim[0] = parts;
+	for (int i = 0; i < n->nd; i++)
+		dim[i + 1] = n->dim[i];
+	Node *s = node_new(to, P_scatter_add, n->dt, in, 2, dim, n->nd + 1, &parts, 1, 0);
+	return mk_reduce(to, P_reduce_sum, s, &axis, 1);
+}
+
+static Node *
 split(Graph *to, Node *n, Node **in, void *ctx)
 {
-	(void)ctx;
-	Node *x = in[0];
+	Node *x = n->nin ? in[0] : NULL;
+	if (n->op == P_scatter_add && *(bool *)ctx)
+		return split_scatter(to, n, in);
 	if (prim_info[n->op].kind != K_REDUCE || n->nat == 0)
 		return NULL;
 	int64_t out = node_count(n), row = out ? node_count(x) / out : 0, a = n->at[0], best = 1;
 	bool trailing = n->at[n->nat - 1] == x->nd - 1;
-	if (out >= PLACES || row <= (trailing ? ROW_LIMIT : 256) || x->nd == MAXDIM)
+	if (out >= PLACES || row <= (trailing ? ROW_LIMIT : 1024) || x->nd == MAXDIM)
 		return NULL;
 	for (int i = 0; i < n->nat; i++) { /* the reduced axis that cuts best */
 		int64_t want = PLACES / (out ? out : 1), most = row / 32;
@@ -58,4 +74,4 @@ split(Graph *to, Node *n, Node **in, void *ctx)
 	return mk_reduce(to, n->op, parts, &part_axis, 1);
 }
 
-Graph *pass_split_reduce(Graph *g) { return graph_map(g, split, NULL); }
+Graph *pass_split(Graph *g, bool cuda) { return graph_map(g, split, &cuda); }

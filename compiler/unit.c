@@ -1,8 +1,12 @@
 /* The plan of a unit: schema and states, a program set for each target, the file. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "../runtime/cuda_api.h"
 #include "compile.h"
@@ -14,7 +18,6 @@ unit_data(Unit *u)
 {
 	Plan *p = u->plan;
 	const Model *m = u->model;
-	Text t = {0};
 	FILE *f;
 	char *text;
 	size_t n;
@@ -28,7 +31,6 @@ unit_data(Unit *u)
 		p->graph = arena_strdup(u->arena, text);
 		free(text);
 	}
-	free(t.s);
 	p->data = arena_alloc(u->arena, sizeof *p->data);
 	*p->data = m->data;
 	p->ndata = 1;
@@ -67,35 +69,114 @@ write_text(Unit *u, const char *name, const char *text)
 	return true;
 }
 
-/* Machine code for each asked arch. Without NVRTC the source alone goes into the plan, and a GPU machine compiles it. */
+/* One module for one GPU architecture. NVRTC compiles one program at a time in a process, so processes share the
+   work; each job's result comes back through a file in memory: the answer, then the code or the message. */
+typedef struct Job {
+	const char *source, *arch;
+	int fd;
+} Job;
+
+typedef struct Answer {
+	bool ok;
+	int64_t spills;
+	size_t n; /* bytes that follow */
+} Answer;
+
+static void
+run_job(const Job *j)
+{
+	char *code = NULL, *log = NULL;
+	size_t n = 0;
+	Err e = {0};
+	Answer a = {.ok = nvrtc_compile(j->source, j->arch, &code, &n, &log, &e)};
+	a.spills = a.ok ? nvrtc_spills(log) : 0;
+	a.n = a.ok ? n : strlen(e.msg);
+	FILE *f = fdopen(j->fd, "w");
+	if (f) {
+		fwrite(&a, sizeof a, 1, f);
+		fwrite(a.ok ? code : e.msg, 1, a.n, f);
+		fflush(f);
+	}
+	free(code);
+	free(log);
+}
+
+static void
+run_jobs(const Job *job, int n)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN), workers = cores < n ? cores : n;
+	pid_t pid[64];
+	int started = 0;
+	fflush(NULL);
+	for (int w = 0; w < workers && w < (int)LEN(pid); w++) {
+		pid[w] = fork();
+		if (pid[w] < 0)
+			break;
+		if (pid[w] == 0) {
+			for (int i = w; i < n; i += (int)workers)
+				run_job(&job[i]);
+			_exit(0);
+		}
+		started++;
+	}
+	for (int i = started; i < n && started < workers; i += (int)workers)
+		run_job(&job[i]); /* no process to be had: here */
+	while (started > 0)
+		waitpid(pid[--started], NULL, 0);
+}
+
+/* The job's code in the arena, or false with the message reported. */
 static bool
-add_cubins(Unit *u, PlanModule *m)
+job_result(Unit *u, const Job *j, PlanCubin *c)
+{
+	Answer a = {0};
+	char *data = NULL;
+	bool ok = false;
+	if (pread(j->fd, &a, sizeof a, 0) == sizeof a) {
+		data = arena_alloc(u->arena, a.n + 1);
+		ok = pread(j->fd, data, a.n, sizeof a) == (ssize_t)a.n && a.ok;
+	}
+	close(j->fd);
+	if (!ok) {
+		error_at((Loc){0}, "%s", data ? data : "NVRTC ended without an answer");
+		return false;
+	}
+	if (a.spills > 0)
+		warn_at((Loc){0}, "kernels for %s spill %ld bytes of registers", j->arch, (long)a.spills);
+	*c = (PlanCubin){.arch = arena_strdup(u->arena, j->arch), .code = (uint8_t *)data, .ncode = (uint32_t)a.n};
+	return true;
+}
+
+/* Machine code for each asked arch. Without --arch the source alone goes into the plan, and a GPU machine compiles it. */
+static bool
+add_cubins(Unit *u, PlanTargetset *s)
 {
 	const char *asked = u->o->arch ? u->o->arch : "none";
+	char *list = arena_strdup(u->arena, asked), *save = NULL, *arch[8];
+	int narch = 0;
+	bool ok = true;
 	if (!strcmp(asked, "none"))
 		return true;
-	char *list = arena_strdup(u->arena, asked), *save = NULL;
-	m->cubin = arena_alloc(u->arena, 16 * sizeof *m->cubin);
-	for (char *arch = strtok_r(list, ",", &save); arch && m->ncubin < 16; arch = strtok_r(NULL, ",", &save)) {
-		char *code, *log = NULL;
-		size_t n;
-		Err e = {0};
-		if (!nvrtc_compile(m->source, arch, &code, &n, &log, &e)) {
-			error_at((Loc){0}, "%s", e.msg);
+	for (char *a = strtok_r(list, ",", &save); a && narch < (int)LEN(arch); a = strtok_r(NULL, ",", &save))
+		arch[narch++] = a;
+	int n = narch * (int)s->nmodule;
+	Job *job = arena_alloc(u->arena, (size_t)n * sizeof *job);
+	for (int i = 0; i < n; i++) {
+		job[i] = (Job){.source = s->module[i / narch].source, .arch = arch[i % narch], .fd = memfd_create("cubin", 0)};
+		if (job[i].fd < 0) {
+			error_at((Loc){0}, "cannot make a file in memory: %s", strerror(errno));
 			return false;
 		}
-		PlanCubin *c = &m->cubin[m->ncubin++];
-		c->arch = arch;
-		c->code = arena_alloc(u->arena, n);
-		c->ncode = (uint32_t)n;
-		memcpy(c->code, code, n);
-		int64_t spills = nvrtc_spills(log);
-		if (spills > 0)
-			warn_at((Loc){0}, "kernels for %s spill %ld bytes of registers", arch, (long)spills);
-		free(code);
-		free(log);
 	}
-	return true;
+	run_jobs(job, n);
+	for (int i = 0; i < n; i++) {
+		PlanModule *m = &s->module[i / narch];
+		if (!m->cubin)
+			m->cubin = arena_alloc(u->arena, (size_t)narch * sizeof *m->cubin);
+		if (!ok || !job_result(u, &job[i], &m->cubin[m->ncubin++]))
+			ok = false; /* the first message says it all */
+	}
+	return ok;
 }
 
 static bool
@@ -103,30 +184,32 @@ target_set(Unit *u, const char *target, PlanTargetset *s)
 {
 	CodegenOptions o = {.cuda = !strcmp(target, "cuda"), .fuse = !u->o->no_fuse, .reuse = !u->o->no_reuse,
 	                    .tf32 = !strcmp(u->o->precision, "tf32"), .explain = u->o->explain ? &u->explain : NULL};
-	const char *ext = o.cuda ? "cu" : "c";
 	char *text = prelude(u, o.cuda ? "prelude.cu" : "prelude.c");
+	Sources *src = arena_alloc(u->arena, sizeof *src);
+	bool ok = true;
 	if (!text)
 		return false;
+	*src = (Sources){.arena = u->arena, .prelude = text, .per_module = o.cuda ? 16 : 48};
 	s->target = arena_strdup(u->arena, target);
 	s->program = arena_alloc(u->arena, (size_t)u->ngraph * sizeof *s->program);
-	s->module = arena_alloc(u->arena, (size_t)u->ngraph * sizeof *s->module);
 	for (int i = 0; i < u->ngraph; i++) {
-		Text src = {0};
-		text_puts(&src, text);
-		text_puts(&src, "\n");
 		if (o.explain)
 			text_printf(o.explain, "%s, %s, batch %ld:\n", target, u->graph[i]->name, (long)u->graph[i]->batch);
-		s->program[s->nprogram++] = codegen(u->graph[i], &u->places, &o, (uint32_t)i, &src);
-		s->module[s->nmodule++].source = arena_strdup(u->arena, src.s);
-		free(src.s);
-		char *name = arena_printf(u->arena, "%s_%s_%ld.%s", target, u->graph[i]->name, (long)u->graph[i]->batch, ext);
-		if (u->o->emit_dir && !write_text(u, name, s->module[i].source))
-			return false;
-		if (o.cuda && !add_cubins(u, &s->module[i]))
-			return false;
+		Graph *g = pass_split(u->graph[i], o.cuda);
+		graph_verify(g, "split");
+		s->program[s->nprogram++] = codegen(g, &u->places, &o, src);
+		src->kernels = src->per_module; /* programs share no module: a small one loads fast */
+	}
+	s->module = arena_alloc(u->arena, (size_t)src->n * sizeof *s->module);
+	s->nmodule = (uint32_t)src->n;
+	for (int i = 0; i < src->n; i++) {
+		s->module[i].source = arena_strdup(u->arena, src->module[i].s);
+		free(src->module[i].s);
+		if (u->o->emit_dir && ok)
+			ok = write_text(u, arena_printf(u->arena, "%s_%d.%s", target, i, o.cuda ? "cu" : "c"), s->module[i].source);
 	}
 	free(text);
-	return true;
+	return ok && (!o.cuda || add_cubins(u, s));
 }
 
 bool

@@ -17,7 +17,7 @@
 
 typedef struct Case {
 	Ast *test;
-	Graph *g;          /* after the passes */
+	Graph *g, *cpu;    /* after the passes of a GPU; contracted */
 	Node **out;        /* results, then gradients */
 	int nout, nresult;
 	double **input;    /* values by input */
@@ -114,7 +114,6 @@ build(Case *c, Lib *lib, int index)
 	Val v, *list = &v;
 	Node *loss = NULL, *wrt[256], *d[256];
 	int n = 1, nwrt = 0;
-	g->batch = 1;
 	if (!lower_eval(w, c->test->kid[0], "", &v))
 		return false;
 	if (v.kind == V_LIST)
@@ -150,6 +149,7 @@ build(Case *c, Lib *lib, int index)
 		memcpy(in.dim, g->param[i].dim, sizeof in.dim);
 		graph_input(g, in);
 	}
+	g->batch = 1;
 	c->g = graph_map(g, param_to_input, &first);
 	return true;
 }
@@ -189,7 +189,8 @@ reference(Case *c)
 	outputs(c);
 	c->want = arena_alloc(&arena, (size_t)c->nout * sizeof *c->want);
 	interp(c->g, &e, c->out, c->nout, c->want);
-	c->g = pass_split_reduce(pass_contract(c->g));
+	c->cpu = pass_contract(c->g);
+	c->g = pass_split(c->cpu, true);
 	graph_verify(c->g, c->name);
 	outputs(c);
 	double **got = xcalloc((size_t)c->nout, sizeof *got);
@@ -234,20 +235,22 @@ make_plan(Case *cases, int n, const char *target, bool fuse, const char *prelude
 	Plan *p = arena_alloc(&arena, sizeof *p);
 	PlanTargetset *s = p->set = arena_alloc(&arena, sizeof *s);
 	CodegenOptions o = {.cuda = !strcmp(target, "cuda"), .fuse = fuse, .reuse = true};
-	Text src = {0};
+	Sources *src = arena_alloc(&arena, sizeof *src);
+	*src = (Sources){.arena = &arena, .prelude = prelude, .per_module = o.cuda ? 32 : 200};
 	p->nset = 1;
 	s->target = (char *)target;
-	s->module = arena_alloc(&arena, sizeof *s->module);
-	s->nmodule = 1;
 	s->program = arena_alloc(&arena, (size_t)n * sizeof *s->program);
-	text_puts(&src, prelude);
 	for (int i = 0; i < n; i++) {
 		Plan dummy = {0};
 		place_states(&arena, cases[i].g, &places[i], &dummy);
-		s->program[s->nprogram++] = codegen(cases[i].g, &places[i], &o, 0, &src);
+		s->program[s->nprogram++] = codegen(o.cuda ? cases[i].g : pass_split(cases[i].cpu, false), &places[i], &o, src);
 	}
-	s->module->source = arena_strdup(&arena, src.s);
-	free(src.s);
+	s->nmodule = (uint32_t)src->n;
+	s->module = arena_alloc(&arena, s->nmodule * sizeof *s->module);
+	for (int i = 0; i < src->n; i++) {
+		s->module[i].source = arena_strdup(&arena, src->module[i].s);
+		free(src->module[i].s);
+	}
 	return p;
 }
 
@@ -361,6 +364,23 @@ on_device(Case *cases, int n, const char *target, Device *d)
 }
 
 static void
+compile_module(const Case *c, const char *source, const char *arch)
+{
+	char *code = NULL, *log = NULL;
+	size_t size;
+	Err e = {0};
+	bool ok = nvrtc_compile(source, arch, &code, &size, &log, &e);
+	if (!ok && (strstr(e.msg, "without CUDA") || strstr(e.msg, "libnvrtc"))) {
+		skipped++;
+		return;
+	}
+	check(ok, c, "%s: %s", arch, e.msg);
+	check(!ok || nvrtc_spills(log) == 0, c, "kernels for %s spill %ld bytes", arch, ok ? (long)nvrtc_spills(log) : 0);
+	free(code);
+	free(log);
+}
+
+static void
 compile_cuda(Case *cases, int n)
 {
 	static const char *const archs[] = {"sm_80", "sm_90"};
@@ -368,20 +388,9 @@ compile_cuda(Case *cases, int n)
 	for (int fuse = 0; fuse < 2; fuse++) {
 		Places *places = xcalloc((size_t)n, sizeof *places);
 		Plan *p = make_plan(cases, n, "cuda", fuse, prelude, places);
-		for (size_t i = fuse ? 0 : LEN(archs) - 1; i < LEN(archs); i++) {
-			char *code = NULL, *log = NULL;
-			size_t size;
-			Err e = {0};
-			bool ok = nvrtc_compile(p->set->module->source, archs[i], &code, &size, &log, &e);
-			if (!ok && (strstr(e.msg, "without CUDA") || strstr(e.msg, "libnvrtc"))) {
-				skipped++;
-				continue;
-			}
-			check(ok, &cases[0], "%s: %s", archs[i], e.msg);
-			check(!ok || nvrtc_spills(log) == 0, &cases[0], "kernels for %s spill %ld bytes", archs[i], ok ? (long)nvrtc_spills(log) : 0);
-			free(code);
-			free(log);
-		}
+		for (size_t i = fuse ? 0 : LEN(archs) - 1; i < LEN(archs); i++)
+			for (uint32_t m = 0; m < p->set->nmodule; m++)
+				compile_module(&cases[0], p->set->module[m].source, archs[i]);
 		free(places);
 	}
 	free(prelude);

@@ -1,4 +1,5 @@
 /* What generated CUDA kernels call. */
+#pragma nv_diag_suppress 177 /* an axis that no index needs */
 typedef unsigned char uint8_t;
 typedef int int32_t;
 typedef unsigned uint32_t;
@@ -24,7 +25,7 @@ typedef unsigned long long uint64_t;
 #define mm_min(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
 
 __device__ __forceinline__ int mm_id(int i, int last) { return i < 0 ? 0 : i > last ? last : i; }
-__device__ __forceinline__ int mm_idiv(int a, int b) { return b == 0 || (a == (int)0x80000000 && b == -1) ? 0 : a / b; }
+__device__ __forceinline__ int mm_idiv(int a, int b) { return b == 0 ? 0 : b == -1 ? (int)(0u - (unsigned)a) : a / b; }
 __device__ __forceinline__ int mm_imod(int a, int b) { return b == 0 || b == -1 ? 0 : a % b; }
 
 /* Philox-2x32-10 (Salmon et al. 2011), counter (element, step): uniform in [0, 1). */
@@ -93,7 +94,7 @@ mm_combine(T v)
 #pragma unroll
 	for (int d = (N < 32 ? N : 32) / 2; d > 0; d /= 2)
 		v = F::f(v, __shfl_xor_sync(0xffffffffu, v, d));
-	if (N > 32) {
+	if constexpr (N > 32) {
 		__shared__ T part[32];
 		const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 		if (lane == 0)
@@ -105,5 +106,21 @@ mm_combine(T v)
 			v = F::f(v, __shfl_xor_sync(0xffffffffu, v, d));
 		__syncthreads();
 	}
+	return v;
+}
+
+/* Combines v over the Y warps of a block, lane by lane, in order. Every thread of the block calls it. */
+template <int Y, class F, class T> __device__ __forceinline__ T
+mm_columns(T v)
+{
+	__shared__ T part[Y][32];
+	const int lane = threadIdx.x % 32;
+	part[threadIdx.x / 32][lane] = v;
+	__syncthreads();
+	v = part[0][lane];
+#pragma unroll
+	for (int y = 1; y < Y; y++)
+		v = F::f(v, part[y][lane]);
+	__syncthreads();
 	return v;
 }
