@@ -401,7 +401,7 @@ static int
 serial_threads(const Kernel *k)
 {
 	int y = 1;
-	while (y < 32 && k->row / y >= 8 && k->outer * y < 132 * 2048)
+	while (y < 32 && k->row / y >= 8 && k->outer * y < 132 * 1024)
 		y *= 2;
 	return y;
 }

@@ -76,6 +76,25 @@ ix_val(Kernel *k, LVal *v, int64_t hi)
 	return ix_atom(k, (Atom){.kind = AT_VAL, .val = v, .hi = hi, .axes = v->axes});
 }
 
+/* k * (x % n) + k*n * (x / n) is k * x. */
+static const Ix *
+recompose(Kernel *k, const Ix *x)
+{
+	for (int i = 0; i < x->n; i++)
+		for (int j = 0; j < x->n; j++) {
+			const Atom *m = x->t[i].a, *d = x->t[j].a;
+			if (m->kind != AT_MOD || d->kind != AT_DIV || m->of != d->of || m->n != d->n || x->t[j].k != x->t[i].k * m->n)
+				continue;
+			Term t[64];
+			Ix r = {.c = x->c, .t = t};
+			for (int q = 0; q < x->n; q++)
+				if (q != i && q != j)
+					t[r.n++] = x->t[q];
+			return ix_addmul(k, intern(k, &r), m->of, x->t[i].k);
+		}
+	return x;
+}
+
 /* x + c * y */
 const Ix *
 ix_addmul(Kernel *k, const Ix *x, const Ix *y, int64_t c)
@@ -98,7 +117,7 @@ ix_addmul(Kernel *k, const Ix *x, const Ix *y, int64_t c)
 		}
 		r.n += o->k != 0;
 	}
-	return intern(k, &r);
+	return recompose(k, intern(k, &r));
 }
 
 const Ix *ix_scale(Kernel *k, const Ix *x, int64_t c) { return ix_addmul(k, ix_const(k, 0), x, c); }
@@ -149,6 +168,8 @@ reduce_fraction(Kernel *k, const Ix *r, int64_t *n)
 	return intern(k, &x);
 }
 
+static bool is_mod(const Ix *x) { return x->n == 1 && x->c == 0 && x->t[0].k == 1 && x->t[0].a->kind == AT_MOD; }
+
 const Ix *
 ix_div(Kernel *k, const Ix *x, int64_t n)
 {
@@ -161,6 +182,8 @@ ix_div(Kernel *k, const Ix *x, int64_t n)
 	r = reduce_fraction(k, r, &n);
 	if (n == 1)
 		return ix_addmul(k, q, r, 1);
+	if (is_mod(r) && r->t[0].a->n % n == 0) /* (x % ab) / a = x / a % b */
+		return ix_addmul(k, q, ix_mod(k, ix_div(k, r->t[0].a->of, n), r->t[0].a->n / n), 1);
 	const Ix *d = ix_atom(k, (Atom){.kind = AT_DIV, .of = r, .n = n, .hi = r->hi / n, .axes = r->axes});
 	return ix_addmul(k, q, d, 1);
 }
@@ -174,6 +197,8 @@ ix_mod(Kernel *k, const Ix *x, int64_t n)
 	take_multiples(k, x, n, &q, &r);
 	if (r->lo >= 0 && r->hi < n)
 		return r;
+	if (is_mod(r) && r->t[0].a->n % n == 0) /* x % ab % a = x % a */
+		return ix_mod(k, r->t[0].a->of, n);
 	return ix_atom(k, (Atom){.kind = AT_MOD, .of = r, .n = n, .hi = n - 1, .axes = r->axes});
 }
 
@@ -204,6 +229,21 @@ ix_unflatten(Kernel *k, const Ix *x, const int64_t *dim, int nd, const Ix **idx)
 		idx[i] = q->lo >= 0 && q->hi < dim[i] ? q : ix_mod(k, q, dim[i]);
 		stride *= dim[i];
 	}
+}
+
+/* Step of the index when the axis steps by one, away from the ends of divisions. */
+int64_t
+ix_local_stride(const Ix *ix, int axis)
+{
+	int64_t s = 0;
+	for (int i = 0; i < ix->n; i++) {
+		const Atom *a = ix->t[i].a;
+		if (a->kind == AT_AXIS && a->axis == axis)
+			s += ix->t[i].k;
+		else if (a->kind == AT_MOD)
+			s += ix->t[i].k * ix_local_stride(a->of, axis);
+	}
+	return s;
 }
 
 int64_t

@@ -13,6 +13,7 @@ const Ix *ix_plus(Kernel *k, const Ix *x, int64_t c);
 const Ix *ix_div(Kernel *k, const Ix *x, int64_t n); /* x >= 0 */
 const Ix *ix_mod(Kernel *k, const Ix *x, int64_t n);
 const Ix *ix_flatten(Kernel *k, const Ix *const *idx, const int64_t *dim, int nd);
+int64_t ix_local_stride(const Ix *ix, int axis);
 void ix_unflatten(Kernel *k, const Ix *x, const int64_t *dim, int nd, const Ix **idx);
 
 #endif

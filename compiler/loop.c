@@ -137,6 +137,8 @@ lower_view(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 			if (in[i]->lo < 0 || in[i]->hi >= x->dim[i]) {
 				g = guard_new(k, g, in[i], 0, x->dim[i]);
 				inside = false;
+				if (x->dim[i] == 1) /* where the guard holds, it is 0 */
+					in[i] = ix_const(k, 0);
 			}
 		}
 		LVal *v = value_at(k, x, in, g);
@@ -157,7 +159,7 @@ lower_concat(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 	memcpy(in, idx, sizeof in);
 	for (int i = n->nin - 1; i >= 0; i--) {
 		int64_t lo = end - n->in[i]->dim[axis];
-		if (idx[axis]->lo < end && idx[axis]->hi >= lo) {
+		if (idx[axis]->lo < end && idx[axis]->hi >= lo) { /* can it be in this operand? */
 			bool whole = idx[axis]->lo >= lo && idx[axis]->hi < end;
 			Guard *g = whole ? guard : guard_new(k, guard, idx[axis], lo, end);
 			in[axis] = ix_plus(k, idx[axis], -lo);
@@ -389,8 +391,14 @@ choose_serial(Kernel *k)
 	for (int i = 0; i < k->nval; i++) {
 		if (k->val[i]->kind != LV_LOAD || k->val[i]->axes >> k->nouter == 0)
 			continue;
-		along_row += ix_stride(k->val[i]->ix, row) == 1;
-		along_outer += ix_stride(k->val[i]->ix, outer) == 1;
+		along_row += ix_local_stride(k->val[i]->ix, row) == 1;
+		along_outer += ix_local_stride(k->val[i]->ix, outer) == 1;
+	}
+	for (int i = 0; i < k->nstore; i++) {
+		if (!k->store[i].row)
+			continue;
+		along_row += ix_local_stride(k->store[i].ix, row) == 1;
+		along_outer += ix_local_stride(k->store[i].ix, outer) == 1;
 	}
 	k->serial = along_outer > along_row;
 	if (k->row <= 8 && k->outer >= 1024)

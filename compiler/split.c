@@ -8,7 +8,7 @@
 #include "mmc.h"
 
 #define ROW_LIMIT 8192    /* elements that one block sums well */
-#define PLACES 8192       /* results that fill a GPU: 32 side by side share a block */
+#define PLACES 32768      /* results that fill a GPU */
 
 /* Largest divisor of n that is at most limit. */
 static int64_t
