@@ -7,6 +7,7 @@
 
 #include "compile.h"
 #include "model.h"
+#include "picture.h"
 
 typedef enum Level { LV_NONE, LV_MODEL, LV_GRAPH, LV_PLAN } Level;
 
@@ -59,6 +60,9 @@ pass_lower(Unit *u)
 	for (int i = 0; i < u->ngraph; i++)
 		if (!u->graph[i])
 			return false;
+	Err e = {0};
+	if (u->o->graph_svg && !picture_write(u->arena, u->lib, u->model, u->o->graph_svg, &e))
+		error_at((Loc){0}, "%s", e.msg);
 	return true;
 }
 
@@ -125,6 +129,7 @@ run_passes(Unit *u)
 	X(dump, "-d", "LETTERS", "print the graphs after these passes, by letter")                  \
 	X(skip, "-x", "PASS", "skip a pass")                                                        \
 	X(emit_dir, "--emit-src", "DIR", "write the kernels' source there")                         \
+	X(graph_svg, "--graph", "FILE", "draw the network as SVG")                                  \
 	X(ops, "--ops", "DIR", "the op library (default: $MMC_OPS, or ops beside mmc)")
 #define FLAGS(X)                                                                                    \
 	X(no_fuse, "--no-fuse", "one kernel an operation")                                          \
