@@ -257,7 +257,7 @@ val_expr(Emit *e, const LVal *v)
 const char *
 reduce_init(const LVal *v)
 {
-	if (v->node->op == P_reduce_sum)
+	if (v->node->op != P_reduce_max)
 		return v->dt == DT_F32 ? "0.0f" : "0";
 	return v->dt == DT_F32 ? NULL : "INT32_MIN";
 }

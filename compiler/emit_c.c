@@ -76,7 +76,7 @@ put_store(Emit *e, const LStore *s)
 static bool
 is_sum(const LVal *v)
 {
-	return v->node->op == P_reduce_sum;
+	return v->node->op != P_reduce_max;
 }
 
 /* Accumulators of the reductions over values of this level; as arrays over j in a serial kernel. */

@@ -123,7 +123,7 @@ put_accumulate(Emit *e, int stage)
 		if (v->kind != LV_REDUCE || v->in[0]->level != stage)
 			continue;
 		char *s = val_ref(e, v->in[0]);
-		if (v->node->op == P_reduce_sum)
+		if (v->node->op != P_reduce_max)
 			emit_line(e, "v%d += %s;", i, s);
 		else
 			emit_line(e, "v%d = mm_max(%s, v%d);", i, s, i);
@@ -138,7 +138,7 @@ put_combine(Emit *e, int stage, int threads)
 	for (int i = 0; i < k->nval && threads > 1; i++) {
 		LVal *v = k->val[i];
 		if (v->kind == LV_REDUCE && v->in[0]->level == stage)
-			emit_line(e, "v%d = mm_combine<%d, %s>(v%d);", i, threads, v->node->op == P_reduce_sum ? "mm_sum" : "mm_maximum", i);
+			emit_line(e, "v%d = mm_combine<%d, %s>(v%d);", i, threads, v->node->op != P_reduce_max ? "mm_sum" : "mm_maximum", i);
 	}
 }
 
@@ -415,7 +415,7 @@ combine_columns(Emit *e, int stage, int y)
 		LVal *v = k->val[i];
 		if (v->kind != LV_REDUCE || v->in[0]->level != stage)
 			continue;
-		emit_line(e, "v%d = mm_columns<%d, %s>(v%d);", i, y, v->node->op == P_reduce_sum ? "mm_sum" : "mm_maximum", i);
+		emit_line(e, "v%d = mm_columns<%d, %s>(v%d);", i, y, v->node->op != P_reduce_max ? "mm_sum" : "mm_maximum", i);
 	}
 }
 

@@ -19,7 +19,7 @@ static bool
 is_anchor(const Fusion *f, const Node *n)
 {
 	(void)f;
-	return kind(n) == K_DOT || kind(n) == K_SCATTER || kind(n) == K_FOLD;
+	return kind(n) == K_DOT || kind(n) == K_SCATTER;
 }
 
 /* Free to compute wherever it is used. */
@@ -489,7 +489,7 @@ region_space(const Fusion *f, int r)
 	int64_t most = 0;
 	for (int i = 0; i < f->region[r].nnode; i++) {
 		const Node *n = f->region[r].node[i];
-		int64_t c = node_count(kind(n) == K_REDUCE ? n->in[0] : n);
+		int64_t c = node_count(kind(n) == K_REDUCE || kind(n) == K_FOLD ? n->in[0] : n);
 		if (c > most)
 			most = c;
 	}

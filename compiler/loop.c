@@ -15,6 +15,8 @@ typedef struct Memo {
 	const Ix *idx[MAXDIM];
 } Memo;
 
+static Kind kind_of(const Node *n) { return prim_info[n->op].kind; }
+
 static void
 give_up(Kernel *k, const char *why)
 {
@@ -184,6 +186,19 @@ prim_cost(Prim op)
 }
 
 static LVal *
+reduce_val(Kernel *k, Node *n, LVal *body)
+{
+	int before = k->nval;
+	LVal *v = val_new(k, (LVal){.kind = LV_REDUCE, .node = n, .dt = n->dt, .nin = 1, .in = {body}, .cost = 5});
+	if (k->nval > before) {
+		v->axes = body->axes & ~(~0u << k->nouter);
+		v->level = body->level + 1;
+		k->nreduce++;
+	}
+	return v;
+}
+
+static LVal *
 lower_reduce(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 {
 	Node *x = n->in[0];
@@ -212,16 +227,38 @@ lower_reduce(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 		give_up(k, "reductions over different axes");
 	if (k->fail)
 		return constant(k, n, n->dt, 0);
-	LVal *body = value_at(k, x, in, guard);
-	LVal t = {.kind = LV_REDUCE, .node = n, .dt = n->dt, .nin = 1, .in = {body}, .cost = 5};
-	int before = k->nval;
-	LVal *v = val_new(k, t);
-	if (k->nval > before) {
-		v->axes = body->axes & ~rows;
-		v->level = body->level + 1;
-		k->nreduce++;
+	return reduce_val(k, n, value_at(k, x, in, guard));
+}
+
+/* fold(g)[.., i, ..] = sum over j of g[.., (i - j*dilation) / stride, .., j] where that is a place of g. */
+static LVal *
+lower_fold(Kernel *k, Node *n, const Ix **idx, Guard *guard)
+{
+	Node *x = n->in[0];
+	const Ix *in[MAXDIM];
+	int64_t axis = n->at[0], stride = n->at[1], window = x->dim[x->nd - 1], reach = (window - 1) * n->at[2];
+	unsigned rows = ~0u << k->nouter;
+	if (!k->reduces || k->naxis != k->nouter + 1 || k->size[k->nouter] != window)
+		give_up(k, "reductions over different axes");
+	for (int i = 0; i < n->nd; i++)
+		if (idx[i]->axes & rows)
+			give_up(k, "a reduction inside a reduction");
+	if (k->fail)
+		return constant(k, n, n->dt, 0);
+	const Ix *j = ix_axis(k, k->nouter), *at = ix_addmul(k, idx[axis], j, -n->at[2]);
+	memcpy(in, idx, sizeof in);
+	if (at->lo < 0 || at->hi > (x->dim[axis] - 1) * stride)
+		guard = guard_new(k, guard, at, 0, (x->dim[axis] - 1) * stride + 1);
+	if (stride > 1) { /* quotients and remainders are of what is not negative */
+		int64_t lift = (reach + stride - 1) / stride;
+		const Ix *up = ix_plus(k, at, lift * stride);
+		guard = guard_new(k, guard, ix_mod(k, up, stride), 0, 1);
+		at = ix_plus(k, ix_div(k, up, stride), -lift);
 	}
-	return v;
+	in[axis] = at;
+	in[x->nd - 1] = j;
+	LVal *v = value_at(k, x, in, guard);
+	return reduce_val(k, n, guard ? in_range(k, n, guard, v, constant(k, n, n->dt, 0)) : v);
 }
 
 /* Element of n's own place in memory. */
@@ -284,6 +321,8 @@ value_new(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 	}
 	case K_REDUCE:
 		return lower_reduce(k, n, idx, guard);
+	case K_FOLD:
+		return lower_fold(k, n, idx, guard);
 	default:
 		bug("%s in a fused kernel", prim_info[n->op].name);
 	}
@@ -314,6 +353,31 @@ value_at(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 
 /* ---- axes ---- */
 
+/* What a region runs over: the dims of what is reduced (or of the largest result), and which of them are summed. */
+typedef struct Extent {
+	int nd, nsum;
+	int64_t dim[MAXDIM + 1], sum[MAXDIM + 1];
+	int64_t count, kept; /* elements of all, and of one result of the reduction */
+} Extent;
+
+static Extent
+space_of(const Node *n)
+{
+	bool reduce = kind_of(n) == K_REDUCE, fold = kind_of(n) == K_FOLD;
+	const Node *x = reduce ? n->in[0] : n;
+	Extent s = {.nd = x->nd, .nsum = reduce ? n->nat : 0, .count = 1, .kept = node_count(n)};
+	memcpy(s.dim, x->dim, (size_t)x->nd * sizeof *s.dim);
+	if (reduce)
+		memcpy(s.sum, n->at, (size_t)n->nat * sizeof *s.sum);
+	if (fold) { /* the window is summed */
+		s.dim[s.nd] = n->in[0]->dim[n->in[0]->nd - 1];
+		s.sum[s.nsum++] = s.nd++;
+	}
+	for (int i = 0; i < s.nd; i++)
+		s.count *= s.dim[i];
+	return s;
+}
+
 static void
 add_axis(Kernel *k, int64_t size)
 {
@@ -326,24 +390,27 @@ add_axis(Kernel *k, int64_t size)
 
 /* The index of a stored node: its own space, or that of the row, in row-major order. */
 static bool
-store_index(Kernel *k, const Node *n, const Node *space, const Node *reduce, const Ix **idx, bool *row)
+store_index(Kernel *k, const Node *n, const Extent *space, const Ix **idx, bool *row)
 {
-	const Ix *full[MAXDIM], *outer[MAXDIM];
+	const Ix *full[MAXDIM + 1], *outer[MAXDIM + 1];
+	int64_t kept[MAXDIM + 1];
 	int o = 0, r = 0;
 	for (int i = 0; i < space->nd; i++) {
-		if (reduce && r < reduce->nat && reduce->at[r] == i)
+		if (r < space->nsum && space->sum[r] == i) {
 			full[i] = ix_axis(k, k->nouter + r++);
-		else
+		} else {
+			kept[o] = space->dim[i];
 			full[i] = outer[o] = ix_axis(k, o), o++;
+		}
 	}
-	*row = node_count(n) == node_count(space);
+	*row = node_count(n) == space->count;
 	if (*row) {
 		ix_unflatten(k, ix_flatten(k, full, space->dim, space->nd), n->dim, n->nd, idx);
 		return true;
 	}
-	if (!reduce || node_count(n) != node_count(reduce))
+	if (!space->nsum || node_count(n) != space->kept)
 		return false;
-	ix_unflatten(k, ix_flatten(k, outer, reduce->dim, reduce->nd), n->dim, n->nd, idx);
+	ix_unflatten(k, ix_flatten(k, outer, kept, o), n->dim, n->nd, idx);
 	return true;
 }
 
@@ -439,7 +506,7 @@ check_shape(Kernel *k)
 }
 
 static bool
-lower_stores(Kernel *k, const Region *r, Node *space, Node *reduce)
+lower_stores(Kernel *k, const Region *r, const Extent *space)
 {
 	const Fusion *f = k->fusion;
 	const Ix *idx[MAXDIM];
@@ -449,14 +516,14 @@ lower_stores(Kernel *k, const Region *r, Node *space, Node *reduce)
 		LStore *s = &k->store[k->nstore];
 		if (!f->stored[n->id])
 			continue;
-		if (!store_index(k, n, space, reduce, idx, &s->row)) {
+		if (!store_index(k, n, space, idx, &s->row)) {
 			give_up(k, "results of different sizes");
 			return false;
 		}
 		s->node = n;
 		s->val = value_at(k, n, idx, NULL);
 		s->ix = layout_index(k, n, idx);
-		s->row = s->row && reduce;
+		s->row = s->row && space->nsum;
 		if (!s->row && s->val->axes >> k->nouter)
 			give_up(k, "a result varies along the row");
 		k->nstore++;
@@ -467,29 +534,25 @@ lower_stores(Kernel *k, const Region *r, Node *space, Node *reduce)
 static void
 lower_loop(Kernel *k, const Region *r)
 {
-	Node *reduce = NULL, *space = NULL;
+	Extent space = {0};
 	for (int i = 0; i < r->nnode; i++) {
-		Node *n = r->node[i];
-		if (!reduce && prim_info[n->op].kind == K_REDUCE)
-			reduce = n;
-		if (!space || node_count(n) > node_count(space))
-			space = n;
+		Extent s = space_of(r->node[i]);
+		if ((s.nsum && !space.nsum) || (!space.nsum && s.count > space.count) || i == 0)
+			space = s;
 	}
-	if (reduce)
-		space = reduce->in[0];
-	for (int i = 0, q = 0; i < space->nd; i++) {
-		if (reduce && q < reduce->nat && reduce->at[q] == i)
+	for (int i = 0, q = 0; i < space.nd; i++) {
+		if (q < space.nsum && space.sum[q] == i)
 			q++;
 		else
-			add_axis(k, space->dim[i]);
+			add_axis(k, space.dim[i]);
 	}
 	k->nouter = k->naxis;
-	for (int i = 0; reduce && i < reduce->nat; i++)
-		add_axis(k, space->dim[reduce->at[i]]);
-	k->reduces = reduce != NULL;
+	for (int i = 0; i < space.nsum; i++)
+		add_axis(k, space.dim[space.sum[i]]);
+	k->reduces = space.nsum > 0;
 	if (k->fail)
 		return;
-	lower_stores(k, r, space, reduce);
+	lower_stores(k, r, &space);
 }
 
 static void
