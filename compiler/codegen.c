@@ -102,10 +102,10 @@ gen_kernel(Gen *c, int region)
 
 /* Bytes from the first to past the last element of a strided matrix (and its batches). */
 static uint64_t
-extent(int64_t rows, int64_t rs, int64_t cols, int64_t cs, const PlanGemm *g, int64_t s0, int64_t s1)
+extent(DType dt, int64_t rows, int64_t rs, int64_t cols, int64_t cs, const PlanGemm *g, int64_t s0, int64_t s1)
 {
 	int64_t last = (rows - 1) * rs + (cols - 1) * cs + (g->batch0 - 1) * s0 + (g->batch1 - 1) * s1;
-	return (uint64_t)(last + 1) * 4;
+	return (uint64_t)(last + 1) * dtype_bytes(dt);
 }
 
 static void
@@ -117,6 +117,8 @@ gen_gemm(Gen *c, int region)
 	if (!gemm_match(c->f, dot, &c->f->layout[out->id], &m))
 		bug("no matrix product for v%d", dot->id);
 	m.g.tf32 = c->o->tf32;
+	m.g.dtype = dot->in[0]->dt;
+	m.g.ctype = dot->dt;
 	PlanGemm *g = &c->p.gemm[c->p.ngemm];
 	Node *bias = NULL;
 	if (out != dot) {
@@ -126,9 +128,10 @@ gen_gemm(Gen *c, int region)
 	*g = m.g;
 	Step *s = step_new(c, I_GEMM, dot, arena_printf(c->arena, "dot %ldx%ldx%ld%s", (long)g->m, (long)g->n, (long)g->k, bias ? " bias" : ""));
 	s->instr.index = c->p.ngemm++;
-	add_use(s, m.a, (uint64_t)m.aoff * 4, extent(g->m, g->ars, g->k, g->acs, g, g->a0, g->a1), false);
-	add_use(s, m.b, (uint64_t)m.boff * 4, extent(g->k, g->brs, g->n, g->bcs, g, g->b0, g->b1), false);
-	add_use(s, out, 0, extent(g->m, g->crs, g->n, 1, g, g->c0, g->c1), true);
+	uint64_t size = dtype_bytes(dot->in[0]->dt);
+	add_use(s, m.a, (uint64_t)m.aoff * size, extent(g->dtype, g->m, g->ars, g->k, g->acs, g, g->a0, g->a1), false);
+	add_use(s, m.b, (uint64_t)m.boff * size, extent(g->dtype, g->k, g->brs, g->n, g->bcs, g, g->b0, g->b1), false);
+	add_use(s, out, 0, extent(g->ctype, g->m, g->crs, g->n, 1, g, g->c0, g->c1), true);
 	if (bias) {
 		int64_t off, stride[MAXDIM];
 		Node *root;

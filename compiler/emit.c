@@ -129,7 +129,9 @@ ix_text(Emit *e, const Ix *ix)
 static void
 put_const(Emit *e, Text *t, const LVal *v)
 {
-	if (v->dt != DT_F32)
+	if (v->dt == DT_BF16 || v->dt == DT_F16)
+		text_printf(t, "(%s)(%.9gf)", ctype(v->dt), v->f + 0.0);
+	else if (v->dt != DT_F32)
 		text_printf(t, v->dt == DT_U32 ? "%.0fu" : "%.0f", v->f);
 	else if (isinf(v->f))
 		text_puts(t, e->cuda ? (v->f < 0 ? "-MM_INF" : "MM_INF") : (v->f < 0 ? "-INFINITY" : "INFINITY"));
@@ -226,7 +228,9 @@ val_expr(Emit *e, const LVal *v)
 		}
 		text_printf(&t, "a%d[", arg_index(e->k, v->base));
 		put_ix(e, &t, v->ix);
-		text_puts(&t, v->guard ? "] : 0" : "]");
+		text_puts(&t, "]");
+		if (v->guard)
+			text_printf(&t, " : (%s)0", ctype(v->dt));
 		break;
 	case LV_PRIM:
 		put_prim(e, &t, v);

@@ -28,7 +28,7 @@ typedef struct Emit {
 
 void emit_init(Emit *e, Text *t, Kernel *k, bool cuda);
 void emit_line(Emit *e, const char *fmt, ...) PRINTF(2, 3);
-const char *ctype(DType t);
+const char *ctype(DType t); /* the same names in C and CUDA: the preludes define bf16 and f16 */
 char *ix_text(Emit *e, const Ix *ix);      /* malloc'd */
 char *val_ref(Emit *e, const LVal *v);     /* malloc'd: v as an operand */
 char *val_expr(Emit *e, const LVal *v);    /* malloc'd: what computes v */

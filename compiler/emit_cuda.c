@@ -44,13 +44,13 @@ wide(const Emit *e, const Ix *ix, int axis)
 static bool
 wide_load(const Emit *e, const Shape *s, const LVal *v)
 {
-	return s->width == 4 && v->kind == LV_LOAD && !v->guard && dtype_bytes(v->dt) == 4 && wide(e, v->ix, s->lane_axis);
+	return s->width == 4 && v->kind == LV_LOAD && !v->guard && dtype_bytes(v->dt) >= 2 && wide(e, v->ix, s->lane_axis);
 }
 
 static bool
 wide_store(const Emit *e, const Shape *s, const LStore *st)
 {
-	return s->width == 4 && dtype_bytes(st->node->dt) == 4 && is_lane(e, st->val) && wide(e, st->ix, s->lane_axis);
+	return s->width == 4 && dtype_bytes(st->node->dt) >= 2 && is_lane(e, st->val) && wide(e, st->ix, s->lane_axis);
 }
 
 static bool
@@ -580,7 +580,7 @@ scatter_kernel(Emit *e, const char *name, Launch *l)
 	emit_line(e, "for (int f = t %% %d * %d; f < %ld; f += %d) {", columns, s.width, (long)width, columns * s.width);
 	e->indent++;
 	emit_line(e, "const int n = count[q];");
-	text_puts(e->t, "#pragma unroll 4\n");
+	text_puts(e->t, "#pragma unroll 8\n");
 	emit_line(e, "for (int h = 0; h < n; h++) {");
 	e->indent++;
 	emit_line(e, "const int o = part * %ld + list[q][h] / %d, row = list[q][h] %% %d;", (long)run, rows, rows);

@@ -342,7 +342,7 @@ bias_epilogue(Fusion *f, Node *n, bool *must)
 	for (int i = 0; i < 2; i++) {
 		Node *d = n->in[i], *b = n->in[1 - i];
 		GemmCall c;
-		if (d->op != P_dot || f->nuser[d->id] != 1 || b->op != P_expand || b->in[0]->nd != 1 || f->layout[d->id].state >= 0)
+		if (d->op != P_dot || d->in[0]->dt != DT_F32 || f->nuser[d->id] != 1 || b->op != P_expand || b->in[0]->nd != 1 || f->layout[d->id].state >= 0)
 			continue;
 		for (int k = 0; k < n->nd; k++)
 			if ((b->at[k] >= 0) != (k == n->nd - 1))
@@ -483,6 +483,55 @@ try_merge(Fusion *f, int a, int b)
 	return false;
 }
 
+/* Stored nodes of a region that nothing outside it needs any more are not stored. */
+static void
+drop_stores(Fusion *f, int r, const bool *must)
+{
+	int next[256];
+	for (int i = 0; i < f->region[r].nnode; i++) {
+		Node *n = f->region[r].node[i];
+		int m = must[n->id] ? 1 : reader_regions(f, n, next, LEN(next));
+		bool outside = must[n->id];
+		for (int k = 0; k < m && !outside; k++)
+			outside = next[k] != r;
+		if (kind(n) != K_DOT)
+			f->stored[n->id] = outside;
+	}
+}
+
+/* b reads what a stores: one kernel, if nothing else lies between them. */
+static bool
+try_chain(Fusion *f, int a, int b, const bool *must)
+{
+	Region ra = f->region[a], rb = f->region[b];
+	int next[256], total = ra.nnode + rb.nnode;
+	if (total > 64)
+		return false;
+	for (int i = 0; i < ra.nnode; i++) {
+		int m = f->stored[ra.node[i]->id] ? reader_regions(f, ra.node[i], next, LEN(next)) : 0;
+		for (int k = 0; k < m; k++)
+			if (next[k] != a && next[k] != b && reaches(f, next[k], b))
+				return false;
+	}
+	Node **na = arena_alloc(f->arena, (size_t)ra.nnode * sizeof *na), **nb = arena_alloc(f->arena, (size_t)rb.nnode * sizeof *nb);
+	bool *was = arena_alloc(f->arena, (size_t)total);
+	memcpy(na, ra.node, (size_t)ra.nnode * sizeof *na);
+	memcpy(nb, rb.node, (size_t)rb.nnode * sizeof *nb);
+	for (int i = 0; i < total; i++)
+		was[i] = f->stored[(i < ra.nnode ? na[i] : nb[i - ra.nnode])->id];
+	merge_regions(f, a, b);
+	drop_stores(f, a, must);
+	if (!try_region(f, a))
+		return true;
+	f->region[a] = (Region){.kind = R_LOOP, .node = na, .nnode = ra.nnode, .capnode = ra.nnode};
+	f->region[b] = (Region){.kind = R_LOOP, .node = nb, .nnode = rb.nnode, .capnode = rb.nnode};
+	for (int i = 0; i < rb.nnode; i++)
+		f->home[nb[i]->id] = b;
+	for (int i = 0; i < total; i++)
+		f->stored[(i < ra.nnode ? na[i] : nb[i - ra.nnode])->id] = was[i];
+	return false;
+}
+
 static int64_t
 region_space(const Fusion *f, int r)
 {
@@ -516,6 +565,26 @@ join_siblings(Fusion *f)
 					r[b] = r[a];
 				}
 			}
+	}
+}
+
+/* A kernel and one that reads its result over the same elements. */
+static void
+join_chains(Fusion *f, const bool *must)
+{
+	int r[256];
+	for (int i = 0; i < f->g->nnode; i++) {
+		Node *n = f->g->node[i];
+		if (!f->stored[i] || f->home[i] < 0 || f->region[f->home[i]].kind != R_LOOP)
+			continue;
+		int m = reader_regions(f, n, r, LEN(r));
+		for (int k = 0; k < m; k++) {
+			int a = f->home[i];
+			if (r[k] == a || f->region[r[k]].dead || f->region[r[k]].kind != R_LOOP || region_space(f, a) != region_space(f, r[k]))
+				continue;
+			if (try_chain(f, a, r[k], must))
+				explain(f, n, "its kernel and one that reads it are one");
+		}
 	}
 }
 
@@ -656,8 +725,10 @@ fuse(Graph *g, bool enable)
 			for (int k = 0; k < 2; k++)
 				need_operand(f, x, k, must);
 	}
-	if (enable)
+	if (enable) {
+		join_chains(f, must);
 		join_siblings(f);
+	}
 	schedule(f);
 	return f;
 }

@@ -456,7 +456,8 @@ choose_serial(Kernel *k)
 	if (!k->reduces || outer < 0)
 		return;
 	for (int i = 0; i < k->nval; i++) {
-		if (k->val[i]->kind != LV_LOAD || k->val[i]->axes >> k->nouter == 0)
+		/* a load that does not vary along the outer axis is one for all threads of a serial kernel */
+		if (k->val[i]->kind != LV_LOAD || k->val[i]->axes >> k->nouter == 0 || !(k->val[i]->axes >> outer & 1))
 			continue;
 		along_row += ix_local_stride(k->val[i]->ix, row) == 1;
 		along_outer += ix_local_stride(k->val[i]->ix, outer) == 1;

@@ -125,7 +125,7 @@ run_passes(Unit *u)
 	X(out, "-o", "FILE", "where the plan goes (default: plan.bin)")                             \
 	X(target, "--target", "NAME", "cpu, cuda or all (default: all)")                            \
 	X(arch, "--arch", "LIST", "compile kernels for these GPUs, as sm_80,sm_90; none: source only, compiled at first use (default)") \
-	X(precision, "--precision", "NAME", "fp32 or tf32: of matrix products on a GPU (default: fp32)") \
+	X(precision, "--precision", "NAME", "fp32, tf32 or bf16: of matrix products on a GPU (default: fp32)") \
 	X(dump, "-d", "LETTERS", "print the graphs after these passes, by letter")                  \
 	X(skip, "-x", "PASS", "skip a pass")                                                        \
 	X(emit_dir, "--emit-src", "DIR", "write the kernels' source there")                         \
@@ -233,8 +233,8 @@ parse_options(CompileOptions *o, int argc, char **argv)
 	}
 	if (strcmp(o->target, "cpu") && strcmp(o->target, "cuda") && strcmp(o->target, "all"))
 		bad_usage("--target is cpu, cuda or all, not '%s'", o->target);
-	if (strcmp(o->precision, "fp32") && strcmp(o->precision, "tf32"))
-		bad_usage("--precision is fp32 or tf32, not '%s'", o->precision);
+	if (strcmp(o->precision, "fp32") && strcmp(o->precision, "tf32") && strcmp(o->precision, "bf16"))
+		bad_usage("--precision is fp32, tf32 or bf16, not '%s'", o->precision);
 }
 
 /* --ops, $MMC_OPS, ops beside the program, or where it is installed. */

@@ -332,6 +332,7 @@ Graph *build_eval(Arena *a, Lib *l, const Model *m, const Graph *train, int64_t 
 /* ---- graph passes ---- */
 
 Graph *pass_contract(Graph *g);     /* sums of products become dot */
+Graph *pass_precision(Graph *g);     /* matrix products in bf16 */
 Graph *pass_split(Graph *g, bool cuda); /* long reductions become two, for a target */
 
 #endif

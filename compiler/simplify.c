@@ -58,16 +58,18 @@ same_view(const Node *a, const Node *b)
 	       !memcmp(x->dim, y->dim, (size_t)x->nd * sizeof *x->dim);
 }
 
-/* Elementwise on operands that are all the same view (or constants): the view of elementwise on what is below. */
+/* Elementwise on operands that are all the same view (or constants): the view of elementwise on what is below. A cast to
+   a smaller type goes below slices, too: the slices of a tensor are then strided views of one small copy. */
 static Node *
 sink_below_view(Graph *g, Node *t)
 {
 	Node *view = NULL, *in[3];
+	bool shrinks = t->op == P_cast && dtype_bytes(t->dt) < dtype_bytes(t->in[0]->dt);
 	for (int i = 0; i < t->nin; i++) {
 		Node *x = t->in[i];
 		if (x->op == P_const)
 			continue;
-		if (x->op != P_expand && x->op != P_permute && x->op != P_reshape)
+		if (x->op != P_expand && x->op != P_permute && x->op != P_reshape && !(x->op == P_slice && shrinks))
 			return NULL;
 		if (view && !same_view(view, x))
 			return NULL;

@@ -24,7 +24,7 @@ static Node *
 split_scatter(Graph *to, Node *n, Node **in)
 {
 	int64_t ids = node_count(in[0]), dim[MAXDIM], axis = 0;
-	int64_t parts = divisor(ids, ids / 2048 < 8 ? ids / 2048 : 8);
+	int64_t parts = divisor(ids, ids / 2048 < 16 ? ids / 2048 : 16);
 	if (n->nat || parts < 2 || n->nd == MAXDIM)
 		return NULL;
 	dim[0] = parts;

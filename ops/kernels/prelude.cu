@@ -68,19 +68,32 @@ mm_shuffle(int i, int n, int key)
 	return (int)x;
 }
 
-/* Four elements of 4 bytes at a 16-byte boundary. */
+/* The upper half of a float, rounded to nearest even. */
+struct __align__(2) bf16 {
+	unsigned short bits;
+	bf16() = default;
+	__device__ __forceinline__ explicit bf16(float x) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x)); }
+	__device__ __forceinline__ operator float() const { return __uint_as_float((unsigned)bits << 16); }
+};
+
+/* Four elements at once, at a place divisible by their size. */
+template <class T> struct __align__(4 * sizeof(T)) mm_four { T v[4]; };
 template <class T> __device__ __forceinline__ void
 mm_load4(T *v, const T *p)
 {
-	const uint4 x = *(const uint4 *)p;
-	v[0] = *(const T *)&x.x, v[1] = *(const T *)&x.y, v[2] = *(const T *)&x.z, v[3] = *(const T *)&x.w;
+	const mm_four<T> x = *(const mm_four<T> *)p;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		v[i] = x.v[i];
 }
 template <class T> __device__ __forceinline__ void
 mm_store4(T *p, const T *v)
 {
-	uint4 x;
-	*(T *)&x.x = v[0], *(T *)&x.y = v[1], *(T *)&x.z = v[2], *(T *)&x.w = v[3];
-	*(uint4 *)p = x;
+	mm_four<T> x;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		x.v[i] = v[i];
+	*(mm_four<T> *)p = x;
 }
 
 struct mm_sum { template <class T> static __device__ __forceinline__ T f(T a, T b) { return a + b; } };

@@ -1,0 +1,38 @@
+/* Mixed precision for a target with bf16 matrix units: operands of matrix products are rounded to bf16, their results
+   are stored as bf16, except weight gradients, which stay f32; everything else computes and, where it is stored for
+   itself, stores f32. Parameters and optimizer state stay f32: the packed vector is rounded once a step.
+
+     dot(x, w)  ->  cast(dot(cast(x, bf16), cast(w, bf16)), f32)      sums inside are f32
+
+   Rounding points: each operand once, each result once. Needs: contract. */
+#include "mmc.h"
+
+/* By node id: products whose result goes into the packed gradient. */
+static bool *
+weight_gradients(Graph *g)
+{
+	bool *is = arena_alloc(g->arena, (size_t)g->nnode);
+	for (int i = 0; i < g->nnode; i++) {
+		Node *n = g->node[i];
+		for (int k = 0; n->op == P_concat && n->nd == 1 && k < n->nin; k++) {
+			Node *x = n->in[k];
+			while (x->op == P_reshape || x->op == P_permute)
+				x = x->in[0];
+			is[x->id] = true;
+		}
+	}
+	return is;
+}
+
+static Node *
+lower_dot(Graph *to, Node *n, Node **in, void *ctx)
+{
+	const bool *gradient = ctx;
+	if (n->op != P_dot || n->dt != DT_F32)
+		return NULL;
+	Node *x[2] = {mk_cast(to, in[0], DT_BF16), mk_cast(to, in[1], DT_BF16)};
+	DType dt = gradient[n->id] ? DT_F32 : DT_BF16;
+	return mk_cast(to, node_new(to, P_dot, dt, x, 2, NULL, 0, n->at, n->nat, 0), DT_F32);
+}
+
+Graph *pass_precision(Graph *g) { return graph_map(g, lower_dot, weight_gradients(g)); }
