@@ -119,15 +119,26 @@ gen_gemm(Gen *c, int region)
 	m.g.tf32 = c->o->tf32;
 	m.g.dtype = dot->in[0]->dt;
 	m.g.ctype = dot->dt;
-	PlanGemm *g = &c->p.gemm[c->p.ngemm];
 	Node *bias = NULL;
 	if (out != dot) {
 		m.g.epilogue = EPI_BIAS;
 		bias = out->in[0] == dot ? out->in[1]->in[0] : out->in[0]->in[0];
 	}
-	*g = m.g;
-	Step *s = step_new(c, I_GEMM, dot, arena_printf(c->arena, "dot %ldx%ldx%ld%s", (long)g->m, (long)g->n, (long)g->k, bias ? " bias" : ""));
-	s->instr.index = c->p.ngemm++;
+	const PlanGemm *g = &m.g;
+	Launch l = {0};
+	Text small = {0};
+	char *name = arena_printf(c->arena, "%s_k%u_dot", c->g->name, c->p.nkernel);
+	bool own = c->o->cuda && c->o->fuse && emit_small_dot(&small, &m, name, &l);
+	Step *s = step_new(c, own ? I_KERNEL : I_GEMM, dot, arena_printf(c->arena, "dot %ldx%ldx%ld%s", (long)g->m, (long)g->n, (long)g->k, bias ? " bias" : ""));
+	if (own) {
+		text_add(source_for_kernel(c->src), small.s, small.n);
+		c->p.kernel[c->p.nkernel] = (PlanKernel){.name = name, .module = (uint32_t)c->src->n - 1, .grid = (uint32_t)l.grid, .block = (uint32_t)l.block};
+		s->instr.index = c->p.nkernel++;
+	} else {
+		s->instr.index = c->p.ngemm;
+		c->p.gemm[c->p.ngemm++] = m.g;
+	}
+	free(small.s);
 	uint64_t size = dtype_bytes(dot->in[0]->dt);
 	add_use(s, m.a, (uint64_t)m.aoff * size, extent(g->dtype, g->m, g->ars, g->k, g->acs, g, g->a0, g->a1), false);
 	add_use(s, m.b, (uint64_t)m.boff * size, extent(g->dtype, g->k, g->brs, g->n, g->bcs, g, g->b0, g->b1), false);

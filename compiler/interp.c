@@ -1,7 +1,8 @@
 /* The oracle: evaluates a graph node by node in float64, one loop a primitive, nothing clever.
 
    A value is a row-major array of doubles; masks are 0 or 1, integers are exact. What is rounded is only what a
-   graph says outright: cast and const round to their type (to nearest even), random numbers are floats. All else
+   graph says outright: cast, const and a dot of type bf16 or f16 round to their type (to nearest even), random
+   numbers are floats. All else
    stays double even where the node is f32, so that a back end's error can be measured against it.
 
    Where C leaves a hole, this file decides:
@@ -449,6 +450,8 @@ eval_dot(const Node *n, const In *in, double *out)
 		if (loop[i].sides == 1u << SIDE_OUT)
 			bug("interp: dot (node %d): label %lld is in the result alone", n->id, (long long)loop[i].label);
 	run_loops(loop, nloop, n->dt, in->v[0], in->v[1], out);
+	for (int64_t i = 0; i < node_count(n) && (n->dt == DT_BF16 || n->dt == DT_F16); i++)
+		out[i] = round_float(n->dt, out[i]);
 }
 
 /* ---- tables ---- */

@@ -190,6 +190,8 @@ typedef struct Launch {
 const char *kernel_name(Arena *a, const Kernel *k, int index); /* the ops inside, as an identifier */
 void emit_prelude_c(Text *t);
 void emit_prelude_cuda(Text *t);
+/* A batched product too small for a library call to fill its tiles: a kernel of one warp a product. False if it is not one. */
+bool emit_small_dot(Text *t, const GemmCall *c, const char *name, Launch *l);
 void emit_kernel_c(Text *t, Kernel *k, const char *name);
 void emit_kernel_cuda(Text *t, Kernel *k, const char *name, Launch *l);
 

@@ -17,11 +17,12 @@
 
 typedef struct Case {
 	Ast *test;
-	Graph *g, *cpu;    /* after the passes of a GPU; contracted */
+	Graph *g, *cpu, *half; /* after the passes of a GPU; contracted; with products in bf16 */
 	Node **out;        /* results, then gradients */
 	int nout, nresult;
 	double **input;    /* values by input */
 	double **want;     /* by out */
+	double **want_half;
 	char *name;
 } Case;
 
@@ -193,6 +194,12 @@ reference(Case *c)
 	c->g = pass_split(c->cpu, true);
 	graph_verify(c->g, c->name);
 	outputs(c);
+	c->half = pass_split(pass_precision(c->cpu), true);
+	c->want_half = arena_alloc(&arena, (size_t)c->nout * sizeof *c->want_half);
+	Node **half = arena_alloc(&arena, (size_t)c->nout * sizeof *half);
+	for (int i = 0; i < c->nout; i++)
+		half[i] = c->half->output[i].node;
+	interp(c->half, &e, half, c->nout, c->want_half);
 	double **got = xcalloc((size_t)c->nout, sizeof *got);
 	interp(c->g, &e, c->out, c->nout, got);
 	for (int i = 0; i < c->nout; i++) {
@@ -230,8 +237,9 @@ finite_differences(Case *c, Graph *before, Node **out)
 /* ---- devices ---- */
 
 static Plan *
-make_plan(Case *cases, int n, const char *target, bool fuse, const char *prelude, Places *places)
+make_plan(Case *cases, int n, const char *target, int mode, const char *prelude, Places *places)
 {
+	bool fuse = mode > 0;
 	Plan *p = arena_alloc(&arena, sizeof *p);
 	PlanTargetset *s = p->set = arena_alloc(&arena, sizeof *s);
 	CodegenOptions o = {.cuda = !strcmp(target, "cuda"), .fuse = fuse, .reuse = true};
@@ -243,7 +251,7 @@ make_plan(Case *cases, int n, const char *target, bool fuse, const char *prelude
 	for (int i = 0; i < n; i++) {
 		Plan dummy = {0};
 		place_states(&arena, cases[i].g, &places[i], &dummy);
-		s->program[s->nprogram++] = codegen(o.cuda ? cases[i].g : pass_split(cases[i].cpu, false), &places[i], &o, src);
+		s->program[s->nprogram++] = codegen(mode == 2 ? cases[i].half : o.cuda ? cases[i].g : pass_split(cases[i].cpu, false), &places[i], &o, src);
 	}
 	s->nmodule = (uint32_t)src->n;
 	s->module = arena_alloc(&arena, s->nmodule * sizeof *s->module);
@@ -274,6 +282,8 @@ from_device(const void *x, DType dt, int64_t i)
 static void
 compare(Case *c, const PlanProgram *p, Device *d, void *const *base, const char *how)
 {
+	bool half = strstr(how, "bf16") != NULL; /* a rounding that falls the other way is one part in 256 of an element */
+	double **want = half ? c->want_half : c->want, bound = half ? 2e-2 : 2e-5;
 	Err e = {0};
 	for (uint32_t i = 0; i < p->noutput; i++) {
 		const PlanRef *r = p->output[i].ref;
@@ -286,8 +296,8 @@ compare(Case *c, const PlanProgram *p, Device *d, void *const *base, const char 
 		}
 		for (int64_t k = 0; k < n; k++)
 			got[k] = from_device(buf, c->out[i]->dt, k);
-		double most = difference(c->want[i], got, n, &scale);
-		check(most <= 2e-5 * (scale + 0.01), c, "%s %s: off by %g of %g", how, p->output[i].name, most, scale);
+		double most = difference(want[i], got, n, &scale);
+		check(most <= bound * (scale + 0.01), c, "%s %s: off by %g of %g", how, p->output[i].name, most, scale);
 		free(buf);
 		free(got);
 	}
@@ -352,10 +362,11 @@ static void
 on_device(Case *cases, int n, const char *target, Device *d)
 {
 	char *prelude = read_text(!strcmp(target, "cuda") ? "ops/kernels/prelude.cu" : "ops/kernels/prelude.c");
-	for (int fuse = 0; fuse < 2; fuse++) {
+	static const char *const modes[] = {"unfused", "fused", "fused bf16"};
+	for (int mode = 0; mode < (!strcmp(target, "cuda") ? 3 : 2); mode++) {
 		Places *places = xcalloc((size_t)n, sizeof *places);
-		Plan *p = make_plan(cases, n, target, fuse, prelude, places);
-		char *how = arena_printf(&arena, "%s %s", target, fuse ? "fused" : "unfused");
+		Plan *p = make_plan(cases, n, target, mode, prelude, places);
+		char *how = arena_printf(&arena, "%s %s", target, modes[mode]);
 		for (int i = 0; i < n; i++)
 			run_case(&cases[i], d, p->set, &p->set->program[i], &places[i], how);
 		free(places);
@@ -385,10 +396,10 @@ compile_cuda(Case *cases, int n)
 {
 	static const char *const archs[] = {"sm_80", "sm_90"};
 	char *prelude = read_text("ops/kernels/prelude.cu");
-	for (int fuse = 0; fuse < 2; fuse++) {
+	for (int mode = 1; mode < 3; mode++) {
 		Places *places = xcalloc((size_t)n, sizeof *places);
-		Plan *p = make_plan(cases, n, "cuda", fuse, prelude, places);
-		for (size_t i = fuse ? 0 : LEN(archs) - 1; i < LEN(archs); i++)
+		Plan *p = make_plan(cases, n, "cuda", mode, prelude, places);
+		for (size_t i = mode == 1 ? 0 : LEN(archs) - 1; i < LEN(archs); i++)
 			for (uint32_t m = 0; m < p->set->nmodule; m++)
 				compile_module(&cases[0], p->set->module[m].source, archs[i]);
 		free(places);

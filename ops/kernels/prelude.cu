@@ -137,3 +137,72 @@ mm_columns(T v)
 	__syncthreads();
 	return v;
 }
+
+/* ---- small matrix products, one warp each, on the tensor cores ---- */
+
+/* Copies a bf16 matrix of R rows and K columns into rows of K + 8 in shared memory: rows then start in different
+   banks. rs, cs: strides of the source; one is 1; V: the other and the start are divisible by 8. */
+template <int R, int K, bool V> __device__ __forceinline__ void
+mm_stage(bf16 *to, const bf16 *from, int rs, int cs)
+{
+	const int lane = threadIdx.x % 32;
+	if (V && cs == 1) {
+#pragma unroll
+		for (int i = lane; i < R * K / 8; i += 32) {
+			const int r = i / (K / 8), c = i % (K / 8) * 8;
+			*(uint4 *)&to[r * (K + 8) + c] = *(const uint4 *)&from[r * rs + c];
+		}
+	} else if (V && rs == 1) {
+#pragma unroll
+		for (int i = lane; i < R * K / 8; i += 32) {
+			const int c = i / (R / 8), r = i % (R / 8) * 8;
+			const uint4 x = *(const uint4 *)&from[c * cs + r];
+			const bf16 *e = (const bf16 *)&x;
+#pragma unroll
+			for (int j = 0; j < 8; j++)
+				to[(r + j) * (K + 8) + c] = e[j];
+		}
+	} else {
+		for (int i = lane; i < R * K; i += 32)
+			to[i / K * (K + 8) + i % K] = from[i / K * rs + i % K * cs];
+	}
+}
+
+/* c[M, N] = a[M, K] b[K, N], summed in f32; M and K multiples of 16, N of 8. tile: (M + N) * (K + 8) elements of shared
+   memory, this warp's own. Fragments as the PTX manual lays them out for mma.m16n8k16. */
+template <int M, int N, int K, bool V, class C> __device__ __forceinline__ void
+mm_small_dot(bf16 *tile, const bf16 *a, int ars, int acs, const bf16 *b, int brs, int bcs, C *c, int crs)
+{
+	bf16 *at = tile, *bt = tile + M * (K + 8); /* b stands transposed */
+	const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4 * 2;
+	mm_stage<M, K, V>(at, a, ars, acs);
+	mm_stage<N, K, V>(bt, b, bcs, brs);
+	__syncwarp();
+#pragma unroll
+	for (int m = 0; m < M; m += 16) {
+		uint32_t fa[K / 16][4];
+#pragma unroll
+		for (int k = 0; k < K / 16; k++) {
+			const bf16 *p = &at[(m + g) * (K + 8) + k * 16 + q];
+			fa[k][0] = *(const uint32_t *)p;
+			fa[k][1] = *(const uint32_t *)(p + 8 * (K + 8));
+			fa[k][2] = *(const uint32_t *)(p + 8);
+			fa[k][3] = *(const uint32_t *)(p + 8 * (K + 8) + 8);
+		}
+#pragma unroll
+		for (int n = 0; n < N; n += 8) {
+			float d0 = 0, d1 = 0, d2 = 0, d3 = 0;
+#pragma unroll
+			for (int k = 0; k < K / 16; k++) {
+				const bf16 *p = &bt[(n + g) * (K + 8) + k * 16 + q];
+				const uint32_t b0 = *(const uint32_t *)p, b1 = *(const uint32_t *)(p + 8);
+				asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+				    : "+f"(d0), "+f"(d1), "+f"(d2), "+f"(d3)
+				    : "r"(fa[k][0]), "r"(fa[k][1]), "r"(fa[k][2]), "r"(fa[k][3]), "r"(b0), "r"(b1));
+			}
+			struct __align__(2 * sizeof(C)) Pair { C x, y; };
+			*(Pair *)&c[(m + g) * crs + n + q] = Pair{(C)d0, (C)d1};
+			*(Pair *)&c[(m + g + 8) * crs + n + q] = Pair{(C)d2, (C)d3};
+		}
+	}
+}
