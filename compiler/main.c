@@ -149,6 +149,7 @@ usage(FILE *f)
 #define X(field, name, help) fprintf(f, "  %-22s %s\n", name, help);
 	FLAGS(X)
 	X(0, "--help-model", "the keys of a model file")
+	X(0, "--help-ops", "the op library")
 	X(0, "--help, --version", "")
 #undef X
 	fputs("\nPasses, with the letters of -d:\n", f);
@@ -163,7 +164,7 @@ bad_usage(const char *fmt, const char *what)
 #define X(field, name, ...) name,
 		STRS(X) FLAGS(X)
 #undef X
-		"--batch", "--help", "--version", "--help-model"};
+		"--batch", "--help", "--version", "--help-model", "--help-ops"};
 	const char *near = nearest_name(what, names, LEN(names));
 	fprintf(stderr, "mmc: ");
 	fprintf(stderr, fmt, what);
@@ -219,6 +220,8 @@ parse_options(CompileOptions *o, int argc, char **argv)
 		} else if (!strcmp(argv[i], "--help-model")) {
 			model_help(stdout, !isatty(1));
 			exit(0);
+		} else if (!strcmp(argv[i], "--help-ops")) {
+			o->help_ops = true;
 		} else if (!parse_option(o, argc, argv, &i)) {
 			if (argv[i][0] == '-')
 				bad_usage("unknown option %s", argv[i]);
@@ -227,7 +230,7 @@ parse_options(CompileOptions *o, int argc, char **argv)
 			o->model = argv[i];
 		}
 	}
-	if (!o->model) {
+	if (!o->model && !o->help_ops) {
 		usage(stderr);
 		exit(2);
 	}
@@ -268,6 +271,13 @@ main(int argc, char **argv)
 	parse_options(&o, argc, argv);
 	if (!o.ops)
 		o.ops = find_ops(&arena);
+	if (o.help_ops) {
+		u.lib = lib_new(&arena);
+		bool found = lib_load_folder(u.lib, o.ops);
+		lib_help(stdout, u.lib);
+		arena_free(&arena);
+		return found ? 0 : 2;
+	}
 	u.plan = arena_alloc(&arena, sizeof *u.plan);
 	bool ok = run_passes(&u);
 	if (ok && o.explain)

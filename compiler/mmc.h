@@ -305,6 +305,8 @@ const Ast *lib_find_grad(Lib *l, const char *prim); /* its gradient rule */
 Ast **lib_tests(Lib *l, int *n);              /* A_TEST items; loc says where */
 Ast **lib_defs(Lib *l, int *n);               /* every A_DEF, in load order */
 
+void lib_help(FILE *f, Lib *l); /* every definition with its doc line, as markdown */
+
 typedef struct Lower Lower; /* one lowering: a graph under construction and the scope */
 Lower *lower_new(Lib *l, Graph *g, bool training);
 void lower_bind(Lower *w, const char *name, Val v);
