@@ -5,6 +5,8 @@
 
 #include "lower.h"
 
+#define MAX_TENSORS 64 /* of one concat or stack */
+
 static Val
 tensor_arg(Lower *w, Ast *call, int i, Val *piped)
 {
@@ -26,7 +28,7 @@ ast_arg(Lower *w, Ast *call, int i, Val *piped)
 	lower_fail(w, call->loc, "%s needs another argument", call->s);
 }
 
-/* Axes from positional arguments first..: each may name several. ".." means all. */
+/* Axes from positional arguments first..: each may name several. ".." means all that x has. */
 static Val
 axes_args(Lower *w, Ast *call, int first, Val *piped, const Val *x)
 {
@@ -34,15 +36,12 @@ axes_args(Lower *w, Ast *call, int first, Val *piped, const Val *x)
 	int n = arg_count(call, piped);
 	for (int i = first; i < n; i++) {
 		Ast *a = ast_arg(w, call, i, piped);
-		if (a->kind == A_AXIS && !strcmp(a->s, "..")) {
-			for (int k = 0; k < x->node->nd; k++)
-				r.ax[r.nax++] = x->ax[k];
-			continue;
-		}
 		Val v = need_axes(w, a);
-		for (int k = 0; k < v.nax && r.nax < MAXDIM; k++) {
-			r.ax[r.nax] = v.ax[k];
-			r.size[r.nax++] = v.size[k];
+		for (int k = 0; k < v.nax; k++) {
+			for (int j = 0; !strcmp(v.ax[k], "..") && j < x->node->nd; j++)
+				axes_add(w, a->loc, &r, x->ax[j], -1);
+			if (strcmp(v.ax[k], ".."))
+				axes_add(w, a->loc, &r, v.ax[k], v.size[k]);
 		}
 	}
 	return r;
@@ -56,6 +55,8 @@ reduce(Lower *w, Ast *call, Val *piped, Prim op)
 	const char *ax[MAXDIM];
 	int n = 0, nd = 0;
 	bool gone[MAXDIM] = {0};
+	if (!axes.nax && x.node->nd)
+		lower_fail(w, call->loc, "%s needs the axes to go over: %s(x, c), or %s(x, ..) for all of %s", call->s, call->s, call->s, axes_text(w, &x));
 	for (int i = 0; i < axes.nax; i++)
 		gone[need_axis(w, call->loc, &x, axes.ax[i])] = true;
 	for (int i = 0; i < x.node->nd; i++) {
@@ -106,7 +107,7 @@ fn_size(Lower *w, Ast *call, Val *piped)
 	int64_t n = 1;
 	if (axes.nax == 0) {
 		if (!x.ids)
-			lower_fail(w, call->loc, "how many ids there are is known of inputs only: give the size");
+			lower_fail(w, call->loc, "how many ids there are is known of text, tags and category inputs only: give the size");
 		return val_num((double)x.ids, true);
 	}
 	for (int i = 0; i < axes.nax; i++)
@@ -130,17 +131,20 @@ fn_split(Lower *w, Ast *call, Val *piped)
 		if (x.node->nd + parts.nax - 1 > MAXDIM)
 			lower_fail(w, a->loc, "more than %d axes", MAXDIM);
 		for (int i = 0; i < parts.nax; i++) {
-			if (parts.size[i] >= 0)
+			if (parts.size[i] > x.node->dim[axis] / known)
+				lower_fail(w, a->loc, "axis %s of %s does not split: its parts are larger than %ld", a->s, axes_text(w, &x), (long)x.node->dim[axis]);
+			else if (parts.size[i] >= 0)
 				known *= parts.size[i];
 			else if (open >= 0)
 				lower_fail(w, a->loc, "two parts of the split lack a size");
 			else
 				open = i;
 		}
-		if (open >= 0 && known > 0)
+		if (open >= 0)
 			parts.size[open] = x.node->dim[axis] / known;
-		if (known < 1 || known * (open >= 0 ? parts.size[open] : 1) != x.node->dim[axis])
-			lower_fail(w, a->loc, "axis %s of size %ld does not split into parts of %ld", a->s, (long)x.node->dim[axis], (long)known);
+		if (known * (open >= 0 ? parts.size[open] : 1) != x.node->dim[axis])
+			lower_fail(w, a->loc, "axis %s of %s does not split: %ld is not %s%ld", a->s, axes_text(w, &x), (long)x.node->dim[axis],
+			           open >= 0 ? "a multiple of " : "", (long)known);
 		for (int i = 0; i < x.node->nd; i++) {
 			for (int p = 0; i == axis && p < parts.nax; p++) {
 				ax[nd] = parts.ax[p];
@@ -167,6 +171,8 @@ fn_merge(Lower *w, Ast *call, Val *piped)
 			continue;
 		Val parts = need_axes(w, a->kid[0]);
 		const char *order[MAXDIM];
+		if (!parts.nax)
+			lower_fail(w, a->loc, "merge needs the axes that become %s: merge(x, %s = (h, d))", a->s, a->s);
 		int64_t dim[MAXDIM], size = 1;
 		int n = 0, nd = 0, first = -1;
 		bool gone[MAXDIM] = {0};
@@ -204,10 +210,10 @@ fn_rename(Lower *w, Ast *call, Val *piped)
 		Ast *a = call->kid[k];
 		if (a->kind != A_NAMED)
 			continue;
-		Val to = need_axes(w, a->kid[0]);
-		if (find_axis(&x, to.ax[0]) >= 0)
-			lower_fail(w, a->loc, "there is an axis %s already", to.ax[0]);
-		x.ax[need_axis(w, a->loc, &x, a->s)] = to.ax[0];
+		const char *to = need_one_axis(w, a->kid[0]);
+		if (find_axis(&x, to) >= 0)
+			lower_fail(w, a->loc, "there is an axis %s already in %s", to, axes_text(w, &x));
+		x.ax[need_axis(w, a->loc, &x, a->s)] = to;
 	}
 	return x;
 }
@@ -244,11 +250,13 @@ conform(Lower *w, Ast *call, Val v, const Val *like, const char *axis)
 		map[i] = k;
 		dim[i] = k >= 0 ? v.node->dim[k] : strcmp(like->ax[i], axis) ? like->node->dim[i] : 1;
 		if (strcmp(like->ax[i], axis) && dim[i] != like->node->dim[i])
-			lower_fail(w, call->loc, "axis %s is %ld in one tensor, %ld in another", like->ax[i], (long)like->node->dim[i], (long)dim[i]);
+			lower_fail(w, call->loc, "axis %s is %ld in %s, %ld in %s: %s%s", like->ax[i], (long)like->node->dim[i], axes_text(w, like),
+			           (long)dim[i], axes_text(w, &v), *axis ? "they may differ only in axis " : "they must be equal", axis);
 	}
 	for (int i = 0; i < v.node->nd; i++)
 		if (find_axis(like, v.ax[i]) < 0)
-			lower_fail(w, call->loc, "axis %s is in one tensor, not in the others", v.ax[i]);
+			lower_fail(w, call->loc, "axis %s is in %s, not in %s", v.ax[i], axes_text(w, &v), axes_text(w, like));
+	need_count(w, call->loc, dim, like->node->nd);
 	return val_tensor(mk_expand(w->g, v.node, dim, like->node->nd, map), like->ax);
 }
 
@@ -256,9 +264,9 @@ conform(Lower *w, Ast *call, Val v, const Val *like, const char *axis)
 static Val
 fn_concat(Lower *w, Ast *call, Val *piped)
 {
-	Val v[64];
-	Node *in[64];
-	int n = tensor_args(w, call, piped, v, 64), widest = 0;
+	Val *v = arena_alloc(w->arena, MAX_TENSORS * sizeof *v); /* not on the stack: calls nest */
+	Node **in = arena_alloc(w->arena, MAX_TENSORS * sizeof *in);
+	int n = tensor_args(w, call, piped, v, MAX_TENSORS), widest = 0;
 	Ast *axis = named_arg(call, "axis");
 	for (int i = 1; i < n; i++)
 		if (v[i].node->nd > v[widest].node->nd)
@@ -266,7 +274,7 @@ fn_concat(Lower *w, Ast *call, Val *piped)
 	Val like = v[widest];
 	if (like.node->nd == 0)
 		lower_fail(w, call->loc, "concat of scalars: use stack");
-	const char *name = axis ? need_axes(w, axis->kid[0]).ax[0] : like.ax[like.node->nd - 1];
+	const char *name = axis ? need_one_axis(w, axis->kid[0]) : like.ax[like.node->nd - 1];
 	int k = need_axis(w, call->loc, &like, name);
 	DType dt = DT_F32;
 	for (int i = 0; i < n; i++)
@@ -283,11 +291,11 @@ fn_concat(Lower *w, Ast *call, Val *piped)
 static Val
 fn_stack(Lower *w, Ast *call, Val *piped)
 {
-	Val v[64];
-	Node *in[64];
-	int n = tensor_args(w, call, piped, v, 64), nd = v[0].node->nd, place = nd ? nd - 1 : 0;
+	Val *v = arena_alloc(w->arena, MAX_TENSORS * sizeof *v); /* not on the stack: calls nest */
+	Node **in = arena_alloc(w->arena, MAX_TENSORS * sizeof *in);
+	int n = tensor_args(w, call, piped, v, MAX_TENSORS), nd = v[0].node->nd, place = nd ? nd - 1 : 0;
 	Ast *axis = named_arg(call, "axis");
-	const char *ax[MAXDIM], *name = axis ? need_axes(w, axis->kid[0]).ax[0] : "m";
+	const char *ax[MAXDIM], *name = axis ? need_one_axis(w, axis->kid[0]) : "m";
 	int64_t dim[MAXDIM];
 	if (nd == MAXDIM || find_axis(&v[0], name) >= 0)
 		lower_fail(w, call->loc, "the tensors have an axis %s already: name another with axis =", name);
@@ -307,10 +315,12 @@ static Val
 fn_repeat(Lower *w, Ast *call, Val *piped)
 {
 	Ast *at;
-	if (!piped)
-		lower_fail(w, call->loc, "repeat is for pipes: x |> repeat(2, op(..))");
+	if (!piped || arg_count(call, piped) != 3)
+		lower_fail(w, call->loc, "repeat stands in a pipe and takes a number and a call: x |> repeat(2, op(..))");
 	Val count = arg_val(w, call, 1, piped, &at), x = *piped;
 	int64_t n = need_int(w, at, &count, "the number of repeats");
+	if (n < 0 || n > 1000)
+		lower_fail(w, at->loc, "the number of repeats must be from 0 to 1000, this is %ld", (long)n);
 	Ast *body = ast_arg(w, call, 2, piped);
 	if (body->kind != A_CALL && body->kind != A_NAME)
 		lower_fail(w, body->loc, "repeat needs a call to repeat");
@@ -354,7 +364,7 @@ fn_index(Lower *w, Ast *call, Val *piped)
 {
 	Val x = tensor_arg(w, call, 0, piped), axes = axes_args(w, call, 1, piped, &x);
 	if (axes.nax != 1)
-		lower_fail(w, call->loc, "index(x, axis) needs one axis");
+		lower_fail(w, call->loc, "index(x, axis) takes one axis, these are %d", axes.nax);
 	int64_t n = x.node->dim[need_axis(w, call->loc, &x, axes.ax[0])], axis = 0;
 	return val_tensor(node_new(w->g, P_iota, DT_I32, NULL, 0, &n, 1, &axis, 1, 0), axes.ax);
 }
@@ -364,13 +374,20 @@ static Val
 fn_pad(Lower *w, Ast *call, Val *piped)
 {
 	Ast *at;
-	Val x = tensor_arg(w, call, 0, piped), axis = need_axes(w, ast_arg(w, call, 1, piped));
-	Val a = arg_val(w, call, 2, piped, &at), b = arg_val(w, call, 3, piped, &at);
-	int k = need_axis(w, call->loc, &x, axis.ax[0]);
-	int64_t lo[MAXDIM] = {0}, dim[MAXDIM];
+	Val x = tensor_arg(w, call, 0, piped);
+	const char *const what[] = {"the number of zeros before", "the number of zeros after"};
+	int k = need_axis(w, call->loc, &x, need_one_axis(w, ast_arg(w, call, 1, piped)));
+	int64_t lo[MAXDIM] = {0}, dim[MAXDIM], zeros[2];
+	for (int i = 0; i < 2; i++) {
+		Val v = arg_val(w, call, 2 + i, piped, &at);
+		zeros[i] = need_int(w, at, &v, what[i]);
+		if (zeros[i] < 0)
+			lower_fail(w, at->loc, "%s must not be negative, this is %ld", what[i], (long)zeros[i]);
+	}
 	memcpy(dim, x.node->dim, sizeof dim);
-	lo[k] = need_int(w, at, &a, "zeros before");
-	dim[k] += lo[k] + need_int(w, at, &b, "zeros after");
+	lo[k] = zeros[0];
+	dim[k] += zeros[0] + zeros[1];
+	need_count(w, call->loc, dim, x.node->nd);
 	return val_tensor(mk_pad(w->g, x.node, lo, dim), x.ax);
 }
 
@@ -378,10 +395,13 @@ fn_pad(Lower *w, Ast *call, Val *piped)
 static Val
 fn_window(Lower *w, Ast *call, Val *piped)
 {
-	Val x = tensor_arg(w, call, 0, piped), axis = need_axes(w, ast_arg(w, call, 1, piped)), win = need_axes(w, ast_arg(w, call, 2, piped));
+	Val x = tensor_arg(w, call, 0, piped), win = need_axes(w, ast_arg(w, call, 2, piped));
+	const char *axis = need_one_axis(w, ast_arg(w, call, 1, piped));
 	int64_t at[3], dim[MAXDIM], opt[2] = {1, 1};
 	const char *names[] = {"stride", "dilation"}, *ax[MAXDIM];
-	int k = need_axis(w, call->loc, &x, axis.ax[0]), nd = x.node->nd;
+	int k = need_axis(w, call->loc, &x, axis), nd = x.node->nd;
+	if (win.nax != 1 || win.size[0] < 0)
+		lower_fail(w, call->loc, "a window is a new axis with a size: window(x, %s, w: 3)", axis);
 	for (int i = 0; i < 2; i++) {
 		Ast *a = named_arg(call, names[i]);
 		if (a) {
@@ -389,15 +409,19 @@ fn_window(Lower *w, Ast *call, Val *piped)
 			opt[i] = need_int(w, a->kid[0], &v, names[i]);
 		}
 	}
-	int64_t reach = (win.size[0] - 1) * opt[1] + 1, n = x.node->dim[k];
-	if (win.size[0] < 1 || opt[0] < 1 || opt[1] < 1 || reach > n || nd == MAXDIM)
-		lower_fail(w, call->loc, "a window of %ld (stride %ld, dilation %ld) does not fit axis %s of size %ld", (long)win.size[0], (long)opt[0], (long)opt[1], axis.ax[0], (long)n);
+	int64_t n = x.node->dim[k];
+	if (nd == MAXDIM)
+		lower_fail(w, call->loc, "more than %d axes", MAXDIM);
+	if (opt[0] < 1 || opt[1] < 1 || opt[0] > n || opt[1] > n || win.size[0] > n || (win.size[0] - 1) * opt[1] + 1 > n)
+		lower_fail(w, call->loc, "a window of %ld (stride %ld, dilation %ld) does not fit axis %s of size %ld", (long)win.size[0], (long)opt[0], (long)opt[1], axis, (long)n);
+	int64_t reach = (win.size[0] - 1) * opt[1] + 1;
 	memcpy(dim, x.node->dim, sizeof dim);
 	memcpy(ax, x.ax, sizeof ax);
 	dim[k] = (n - reach) / opt[0] + 1;
 	dim[nd] = win.size[0];
 	ax[nd] = win.ax[0];
 	at[0] = k, at[1] = opt[0], at[2] = opt[1];
+	need_count(w, call->loc, dim, nd + 1);
 	return val_tensor(node_new(w->g, P_window, 0, &x.node, 1, dim, nd + 1, at, 3, 0), ax);
 }
 
@@ -405,20 +429,61 @@ fn_window(Lower *w, Ast *call, Val *piped)
 static Val
 fn_has(Lower *w, Ast *call, Val *piped)
 {
-	Val x = tensor_arg(w, call, 0, piped), axis = need_axes(w, ast_arg(w, call, 1, piped));
-	return (Val){.kind = V_BOOL, .f = find_axis(&x, axis.ax[0]) >= 0};
+	Val x = tensor_arg(w, call, 0, piped);
+	return (Val){.kind = V_BOOL, .f = find_axis(&x, need_one_axis(w, ast_arg(w, call, 1, piped))) >= 0};
 }
 
+/* Least and most positional arguments, and named ones: NULL if their names are axes, of which there must be one. */
 static const struct {
 	const char *name;
 	Builtin fn;
+	int least, most;
+	const char *const *named;
+	const char *usage;
 } table[] = {
-	{"sum", fn_sum}, {"max", fn_max}, {"min", fn_min}, {"size", fn_size}, {"split", fn_split}, {"merge", fn_merge},
-	{"rename", fn_rename}, {"concat", fn_concat}, {"stack", fn_stack}, {"repeat", fn_repeat}, {"uniform", fn_uniform},
-	{"float", fn_float}, {"int", fn_int}, {"index", fn_index}, {"pad", fn_pad}, {"window", fn_window}, {"has", fn_has},
+#define NONE (const char *const[]){NULL}
+#define NAMES(...) (const char *const[]){__VA_ARGS__, NULL}
+	{"sum", fn_sum, 1, 1 + MAXDIM, NONE, "sum(x, axis ..)"},
+	{"max", fn_max, 1, 1 + MAXDIM, NONE, "max(x, axis ..) or max(a, b)"},
+	{"min", fn_min, 2, 2, NONE, "min(a, b)"},
+	{"size", fn_size, 1, 1 + MAXDIM, NONE, "size(x, axis ..) or size(ids)"},
+	{"split", fn_split, 1, 1, NULL, "split(x, c = (h: 4, d))"},
+	{"merge", fn_merge, 1, 1, NULL, "merge(x, c = (h, d))"},
+	{"rename", fn_rename, 1, 1, NULL, "rename(x, c = d)"},
+	{"concat", fn_concat, 1, 64, NAMES("axis"), "concat(a, b, .., axis = c)"},
+	{"stack", fn_stack, 1, 64, NAMES("axis"), "stack(a, b, .., axis = m)"},
+	{"repeat", fn_repeat, 2, 3, NONE, "x |> repeat(2, op(..))"},
+	{"uniform", fn_uniform, 1, 1, NONE, "uniform(x)"},
+	{"float", fn_float, 1, 1, NONE, "float(x)"},
+	{"int", fn_int, 1, 1, NONE, "int(x)"},
+	{"index", fn_index, 2, 2, NONE, "index(x, axis)"},
+	{"pad", fn_pad, 4, 4, NONE, "pad(x, axis, before, after)"},
+	{"window", fn_window, 3, 3, NAMES("stride", "dilation"), "window(x, axis, w: 3, stride = 1, dilation = 1)"},
+	{"has", fn_has, 2, 2, NONE, "has(x, axis)"},
+#undef NONE
+#undef NAMES
 };
 
 const char *builtin_name(int i) { return i < (int)LEN(table) ? table[i].name : NULL; }
+
+void
+builtin_check(Lower *w, Ast *call, Val *piped)
+{
+	size_t i = 0, n = 0;
+	int given = arg_count(call, piped);
+	while (strcmp(table[i].name, call->s))
+		i++;
+	while (table[i].named && table[i].named[n])
+		n++;
+	if (table[i].named)
+		check_named(w, call, table[i].named, n);
+	else if (call->kind != A_CALL || call->nkid == arg_count(call, NULL))
+		lower_fail(w, call->loc, "%s needs to know what becomes of which axis: %s", call->s, table[i].usage);
+	if (given < table[i].least || given > table[i].most)
+		lower_fail(w, call->loc, "%s %s %d argument%s, %d %s given: %s", call->s, given < table[i].least ? "needs" : "takes only",
+		           given < table[i].least ? table[i].least : table[i].most, (given < table[i].least ? table[i].least : table[i].most) == 1 ? "" : "s",
+		           given, given == 1 ? "is" : "are", table[i].usage);
+}
 
 Builtin
 builtin_find(const char *name)
@@ -433,7 +498,7 @@ bool
 prim_elementwise(const char *name, Prim *op)
 {
 	for (int i = 0; i < NPRIM; i++)
-		if (prim_info[i].kind == K_ELEM && !strcmp(prim_info[i].name, name) && i != P_cast) {
+		if (prim_info[i].kind == K_ELEM && !strcmp(prim_info[i].name, name) && i != P_cast && i != P_shuffle) {
 			*op = (Prim)i;
 			return true;
 		}

@@ -8,6 +8,9 @@
 
 #include "lower.h"
 
+#define MAX_CALLS 64        /* of definitions in one another: what the stack holds */
+#define MAX_ALLCALLS 50000  /* of one lowering: what a person waits for */
+
 Ast *
 named_arg(Ast *call, const char *name)
 {
@@ -112,6 +115,16 @@ rest_name(Lower *w, Scope *s, const Ast *def, const char *caller)
 	return local;
 }
 
+/* "t, c": the axes that a formal names. */
+static const char *
+formal_axes(Lower *w, const Ast *formal)
+{
+	char *s = "";
+	for (int i = 1; i < formal->nkid; i++)
+		s = arena_printf(w->arena, "%s%s%s", s, *s ? ", " : "", formal->kid[i]->s);
+	return s;
+}
+
 static Val
 bind_tensor(Lower *w, Scope *s, const Ast *def, const Ast *formal, Ast *at, Val v)
 {
@@ -121,11 +134,20 @@ bind_tensor(Lower *w, Scope *s, const Ast *def, const Ast *formal, Ast *at, Val 
 	need_tensor(w, at, &v);
 	int lead = v.node->nd - m;
 	if (lead < 0 || (lead > 0 && !rest))
-		lower_fail(w, at->loc, "%s of %s needs %s%d axes, this has %d", formal->s, def->s, rest ? "at least " : "", m, v.node->nd);
+		lower_fail(w, at->loc, "%s of %s has the axes [%s], and this has %s", formal->s, def->s, formal_axes(w, formal), axes_text(w, &v));
 	const char *ax[MAXDIM];
 	for (int i = 0; i < m; i++) {
 		const char *local = formal->kid[1 + rest + i]->s;
 		int64_t size = v.node->dim[lead + i];
+		Ast *want = formal->kid[1 + rest + i]->kid[0];
+		if (want) {
+			Scope *outer = w->scope;
+			w->scope = s;
+			Val n = lower_expr(w, want);
+			if (need_int(w, want, &n, "the size of an axis") != size)
+				lower_fail(w, want->loc, "axis %s of %s must be %g, this is %ld", local, formal->s, n.f, (long)size);
+			w->scope = outer;
+		}
 		AxisBind *b = find_local(s, local);
 		if (b && b->size >= 0 && b->size != size)
 			lower_fail(w, at->loc, "axis %s of %s is %ld in %s, %ld in %s", local, def->s, (long)b->size, b->from, (long)size, formal->s);
@@ -164,9 +186,11 @@ order_result(Lower *w, const Ast *def, Val v)
 	if (!def->sig)
 		return v;
 	for (int i = 0; i < v.node->nd; i++) {
-		bool named = false;
+		int named = 0;
 		for (int k = 0; k < def->nsig; k++)
-			named |= !strcmp(def->sig[k]->s, v.ax[i]);
+			named += !strcmp(def->sig[k]->s, v.ax[i]);
+		if (named > 1)
+			lower_fail(w, def->loc, "the signature of %s has axis %s twice", def->s, v.ax[i]);
 		if (!named)
 			order[n++] = v.ax[i];
 	}
@@ -194,10 +218,7 @@ return_val(Lower *w, Scope *s, const Ast *def, Val v)
 	v = order_result(w, def, v);
 	for (int i = 0; i < v.node->nd; i++)
 		v.ax[i] = caller_name(s, def, v.ax[i]);
-	for (int i = 0; i < v.node->nd; i++)
-		for (int k = 0; k < i; k++)
-			if (!strcmp(v.ax[i], v.ax[k]))
-				lower_fail(w, s->call, "the result of %s has axis %s twice: rename one of the arguments' axes", def->s, v.ax[i]);
+	need_apart(w, s->call, &v);
 	v.path = NULL;
 	return v;
 }
@@ -218,21 +239,25 @@ bind_variadic(Lower *w, Ast *call, Val *piped, int first)
 			axes.nax = -1;
 			continue;
 		}
-		for (int k = 0; axes.nax >= 0 && k < v.nax && axes.nax < MAXDIM; k++) {
-			axes.ax[axes.nax] = v.ax[k];
-			axes.size[axes.nax++] = v.size[k];
-		}
+		for (int k = 0; axes.nax >= 0 && k < v.nax; k++)
+			axes_add(w, at->loc, &axes, v.ax[k], v.size[k]);
 	}
 	return axes.nax > 0 ? axes : list;
 }
 
-static void
-check_named(Lower *w, const Ast *def, Ast *call)
+/* "x, n, bias" */
+static const char *
+join_names(Lower *w, const char *const *names, size_t n)
 {
-	const char *names[64];
-	size_t n = 0;
-	for (int i = 1; i < def->nkid && n < LEN(names); i++)
-		names[n++] = def->kid[i]->s;
+	char *s = "";
+	for (size_t i = 0; i < n; i++)
+		s = arena_printf(w->arena, "%s%s%s", s, i ? ", " : "", names[i]);
+	return s;
+}
+
+void
+check_named(Lower *w, Ast *call, const char *const *names, size_t n)
+{
 	for (int i = 0; call->kind == A_CALL && i < call->nkid; i++) {
 		Ast *a = call->kid[i];
 		size_t k = 0;
@@ -242,18 +267,33 @@ check_named(Lower *w, const Ast *def, Ast *call)
 			k++;
 		const char *near = k == n ? nearest_name(a->s, names, n) : NULL;
 		if (k == n && near)
-			lower_fail(w, a->loc, "%s has no argument '%s'; did you mean '%s'?", def->s, a->s, near);
+			lower_fail(w, a->loc, "%s has no argument '%s'; did you mean '%s'?", call->s, a->s, near);
 		if (k == n)
-			lower_fail(w, a->loc, "%s has no argument '%s'", def->s, a->s);
+			lower_fail(w, a->loc, "%s has no argument '%s'; it has %s", call->s, a->s, n ? join_names(w, names, n) : "none with a name");
+		if (named_arg(call, a->s) != a)
+			lower_fail(w, a->loc, "%s is given its argument %s twice", call->s, a->s);
 	}
 }
+
+/* The names of a definition's formals. */
+static const char *const *
+formal_names(Lower *w, const Ast *def)
+{
+	const char **names = arena_alloc(w->arena, (size_t)def->nkid * sizeof *names);
+	for (int i = 1; i < def->nkid; i++)
+		names[i - 1] = def->kid[i]->s;
+	return names;
+}
+
+static const char *plural(int n) { return n == 1 ? "" : "s"; }
 
 static void
 bind_formals(Lower *w, Scope *s, const Ast *def, Ast *call, Val *piped)
 {
-	int next = 0, given = arg_count(call, piped);
+	int next = 0, given = arg_count(call, piped), n = def->nkid - 1;
 	Scope *outer = w->scope;
-	check_named(w, def, call);
+	const char *const *names = formal_names(w, def);
+	check_named(w, call, names, (size_t)n);
 	for (int i = 1; i < def->nkid; i++) {
 		const Ast *f = def->kid[i];
 		Ast *named = named_arg(call, f->s), *at = call;
@@ -271,13 +311,13 @@ bind_formals(Lower *w, Scope *s, const Ast *def, Ast *call, Val *piped)
 			v = lower_expr(w, f->kid[0]);
 			w->scope = outer;
 		} else {
-			lower_fail(w, call->loc, "%s needs its argument %s", def->s, f->s);
+			lower_fail(w, call->loc, "%s needs its argument %s: %s(%s)", def->s, f->s, def->s, join_names(w, names, (size_t)n));
 		}
 		if (v.kind == V_AXES && f->tensor)
 			need_tensor(w, at, &v);
 		if (f->tensor && (v.kind == V_TENSOR || (v.kind == V_NUM && f->nkid > 1)))
 			v = bind_tensor(w, s, def, f, at, v);
-		else if (f->tensor && v.kind != V_NONE && v.kind != V_NUM)
+		else if (f->tensor && !(v.kind == V_NONE && f->kid[0]) && v.kind != V_NUM)
 			need_tensor(w, at, &v);
 		else if (v.kind == V_AXES)
 			for (int k = 0; k < v.nax; k++)
@@ -290,7 +330,7 @@ bind_formals(Lower *w, Scope *s, const Ast *def, Ast *call, Val *piped)
 		w->scope = outer;
 	}
 	if (next < given)
-		lower_fail(w, call->loc, "%s takes %d arguments, these are %d", def->s, def->nkid - 1, given);
+		lower_fail(w, call->loc, "%s takes %d argument%s, %d are given: %s(%s)", def->s, n, plural(n), given, def->s, join_names(w, names, (size_t)n));
 }
 
 Val
@@ -300,6 +340,10 @@ call_def(Lower *w, const Ast *def, Ast *call, Val *piped)
 	const char *hint = w->hint;
 	w->hint = NULL;
 	bind_formals(w, &s, def, call, piped);
+	if (++w->calls > MAX_CALLS)
+		lower_fail(w, call->loc, "calls nest deeper than %d: does %s call itself?", MAX_CALLS, def->s);
+	if (++w->allcalls > MAX_ALLCALLS)
+		lower_fail(w, call->loc, "more than %d calls: ops that call others twice and more grow fast", MAX_ALLCALLS);
 	s.prefix = lower_path(w, hint ? hint : def->s);
 	w->scope = &s;
 	if (!strcmp(def->t, "optimizer")) { /* its first formal stands for the packed parameters */
@@ -309,8 +353,11 @@ call_def(Lower *w, const Ast *def, Ast *call, Val *piped)
 		s.like = &p->v;
 	}
 	Val v = lower_block(w, def->kid[0]);
+	if (v.kind == V_NONE && strcmp(def->t, "optimizer"))
+		lower_fail(w, def->loc, "%s ends without a value: its last line must be an expression", def->s);
 	v = return_val(w, &s, def, v);
 	w->scope = s.caller;
+	w->calls--;
 	return v;
 }
 
@@ -320,8 +367,9 @@ elementwise_call(Lower *w, Ast *call, Prim op, Val *piped)
 	Val v[3];
 	Ast *at;
 	int n = arg_count(call, piped);
+	check_named(w, call, NULL, 0);
 	if (n != prim_info[op].arity)
-		lower_fail(w, call->loc, "%s takes %d arguments, these are %d", call->s, prim_info[op].arity, n);
+		lower_fail(w, call->loc, "%s takes %d argument%s, %d are given", call->s, prim_info[op].arity, plural(prim_info[op].arity), n);
 	for (int i = 0; i < n; i++) {
 		v[i] = arg_val(w, call, i, piped, &at);
 		if (v[i].kind != V_NUM && v[i].kind != V_BOOL)
@@ -336,13 +384,18 @@ unknown_call(Lower *w, Ast *call)
 	const char *known[1024], *near;
 	size_t n = 0;
 	int ndef;
+	Prim op;
 	Ast **def = lib_defs(w->lib, &ndef);
+	Var *x = lower_var(w, call->s);
+	if (x && x->v.kind == V_TENSOR)
+		lower_fail(w, call->loc, "'%s' is a tensor, not an op", call->s);
 	for (int i = 0; i < ndef && n < LEN(known); i++)
-		known[n++] = def[i]->s;
+		if (strcmp(def[i]->t, "grad"))
+			known[n++] = def[i]->s;
 	for (int i = 0; builtin_name(i) && n < LEN(known); i++)
 		known[n++] = builtin_name(i);
 	for (int i = 0; i < NPRIM && n < LEN(known); i++)
-		if (prim_info[i].kind == K_ELEM)
+		if (prim_elementwise(prim_info[i].name, &op))
 			known[n++] = prim_info[i].name;
 	near = nearest_name(call->s, known, n);
 	if (near)
@@ -358,9 +411,11 @@ call_any(Lower *w, Ast *call, Val *piped)
 	Var *x = lower_var(w, call->s);
 	if (w->raw && raw_call(w, call, &v))
 		return v;
-	if (x && x->v.kind == V_FN) { /* an op passed as an argument: its own arguments come after the piped one */
-		Ast *f = x->v.fn;
-		return f->kind == A_CALL || f->kind == A_NAME ? call_any(w, f, piped) : v;
+	if (x && x->v.kind == V_FN) { /* an op passed as an argument, by its name */
+		Ast *f = arena_alloc(w->arena, sizeof *f);
+		*f = *call;
+		f->s = x->v.fn->s;
+		call = f;
 	}
 	const Ast *def = lib_find(w->lib, call->s);
 	if (def)
@@ -368,8 +423,11 @@ call_any(Lower *w, Ast *call, Val *piped)
 	Builtin b = builtin_find(call->s);
 	if (b) {
 		const char *hint = w->hint;
+		builtin_check(w, call, piped);
 		v = b(w, call, piped);
 		w->hint = hint;
+		if (v.kind == V_TENSOR)
+			need_apart(w, call->loc, &v);
 		return v;
 	}
 	if (prim_elementwise(call->s, &op))

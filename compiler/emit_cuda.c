@@ -580,7 +580,7 @@ scatter_kernel(Emit *e, const char *name, Launch *l)
 	emit_line(e, "for (int f = t %% %d * %d; f < %ld; f += %d) {", columns, s.width, (long)width, columns * s.width);
 	e->indent++;
 	emit_line(e, "const int n = count[q];");
-	text_puts(e->t, "#pragma unroll 8\n");
+	text_puts(e->t, "#pragma unroll 4\n");
 	emit_line(e, "for (int h = 0; h < n; h++) {");
 	e->indent++;
 	emit_line(e, "const int o = part * %ld + list[q][h] / %d, row = list[q][h] %% %d;", (long)run, rows, rows);

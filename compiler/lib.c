@@ -46,6 +46,34 @@ add_def(Lib *l, Ast *d)
 	l->def[l->ndef++] = d;
 }
 
+static bool
+check_axes(const Ast *def, Ast *const *axis, int n)
+{
+	for (int i = 0; i < n; i++) {
+		if (i && !strcmp(axis[i]->s, ".."))
+			return error_at(axis[i]->loc, "'..' stands before the axes with a name: [.., t, c]"), false;
+		for (int k = 0; k < i; k++)
+			if (!strcmp(axis[i]->s, axis[k]->s))
+				return error_at(axis[i]->loc, "axis %s twice in one list of %s", axis[i]->s, def->s), false;
+	}
+	return true;
+}
+
+/* What the grammar lets pass. */
+static bool
+check_def(const Ast *d)
+{
+	bool ok = check_axes(d, d->sig, d->nsig);
+	for (int i = 1; i < d->nkid; i++) {
+		const Ast *f = d->kid[i];
+		for (int k = 1; k < i; k++)
+			if (!strcmp(f->s, d->kid[k]->s))
+				ok = (error_at(f->loc, "%s has two arguments called %s", d->s, f->s), false);
+		ok &= !f->tensor || check_axes(d, f->kid + 1, f->nkid - 1);
+	}
+	return ok;
+}
+
 static void
 add_test(Lib *l, Ast *t)
 {
@@ -69,18 +97,26 @@ lib_load(Lib *l, const char *path)
 		error_at((Loc){0}, "%s", e.msg);
 		return false;
 	}
+	if (strlen(text) != n) {
+		error_at((Loc){0}, "%s: not a text: it has a byte 0 at offset %zu", path, strlen(text));
+		free(text);
+		return false;
+	}
 	int file = source_add(path, text);
 	free(text);
 	Ast **item = parse_file(l->arena, file, &count);
 	if (!item)
 		return false;
+	bool ok = true;
 	for (int i = 0; i < count; i++) {
 		if (item[i]->kind == A_TEST)
 			add_test(l, item[i]);
-		else
+		else if (check_def(item[i]))
 			add_def(l, item[i]);
+		else
+			ok = false;
 	}
-	return true;
+	return ok;
 }
 
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }

@@ -6,6 +6,10 @@
 
 #include "lower.h"
 
+#define MAX_NOTES 8                 /* of the chain of calls */
+#define MAX_DEPTH 400               /* of expressions: what the stack holds */
+#define MAX_COUNT ((int64_t)1 << 40) /* elements of a tensor; products of two such fit into 128 bits, of one and a dim into 64 */
+
 Val
 val_tensor(Node *n, const char *const *ax)
 {
@@ -26,14 +30,17 @@ lower_fail(Lower *w, Loc l, const char *fmt, ...)
 	vsnprintf(msg, sizeof msg, fmt, ap);
 	va_end(ap);
 	error_at(l, "%s", msg);
+	int more = 0;
 	for (Scope *s = w->scope; s; s = s->caller)
-		if (s->def)
+		if (s->def && more++ < MAX_NOTES)
 			note_at(s->call, "in %s, called here", s->def->s);
+	if (more > MAX_NOTES)
+		note_at((Loc){0}, "and so on, %d calls deep", more);
 	longjmp(*w->bail, 1);
 }
 
-Var *
-lower_var(Lower *w, const char *name)
+static Var *
+find_var(Lower *w, const char *name)
 {
 	for (Scope *s = w->scope; s; s = s->up)
 		for (Var *v = s->var; v; v = v->next)
@@ -43,6 +50,15 @@ lower_var(Lower *w, const char *name)
 		if (!strcmp(v->name, name))
 			return v;
 	return NULL;
+}
+
+Var *
+lower_var(Lower *w, const char *name)
+{
+	Var *x = find_var(w, name);
+	if (x && x->v.kind == V_FN && !x->v.fn)
+		longjmp(*w->bail, 1); /* POISON: reported where it was made */
+	return x;
 }
 
 static Var *
@@ -56,17 +72,31 @@ var_new(Lower *w, const char *name, Val v, int state, Var *next)
 void lower_let(Lower *w, const char *name, Val v, int state) { w->scope->var = var_new(w, name, v, state, w->scope->var); }
 void lower_bind(Lower *w, const char *name, Val v) { w->global = var_new(w, name, v, -1, w->global); }
 
+static Used *
+path_use(Lower *w, const char *path, bool *isnew)
+{
+	Used **h = &w->used[hash_bytes(HASH_INIT, path, strlen(path)) % LEN(w->used)];
+	*isnew = false;
+	for (Used *u = *h; u; u = u->next)
+		if (!strcmp(u->path, path))
+			return u;
+	Used *u = arena_alloc(w->arena, sizeof *u);
+	*u = (Used){path, 1, *h};
+	*isnew = true;
+	return *h = u;
+}
+
 const char *
 lower_path(Lower *w, const char *name)
 {
 	const char *prefix = w->scope->prefix, *path;
 	path = prefix && *prefix ? arena_printf(w->arena, "%s.%s", prefix, name) : arena_strdup(w->arena, name);
-	for (Used *u = w->used; u; u = u->next)
-		if (!strcmp(u->path, path))
-			return arena_printf(w->arena, "%s_%d", path, ++u->n);
-	Used *u = arena_alloc(w->arena, sizeof *u);
-	*u = (Used){path, 1, w->used};
-	w->used = u;
+	bool isnew;
+	Used *u = path_use(w, path, &isnew);
+	while (!isnew) { /* x_2 may be a name of its own, too */
+		path = arena_printf(w->arena, "%s_%d", u->path, ++u->n);
+		path_use(w, path, &isnew);
+	}
 	return path;
 }
 
@@ -79,10 +109,11 @@ describe(const Val *v)
 	return names[v->kind];
 }
 
+/* A name that is none: it counted as an axis until something else was needed. */
 static void
-fail_unknown(Lower *w, Ast *at, const char *name)
+fail_unknown(Lower *w, Ast *at, const Val *axis)
 {
-	const char *known[512];
+	const char *known[512], *name = axis->nax ? axis->ax[0] : at->s;
 	size_t n = 0;
 	int ndef;
 	Ast **def = lib_defs(w->lib, &ndef);
@@ -93,6 +124,10 @@ fail_unknown(Lower *w, Ast *at, const char *name)
 		known[n++] = v->name;
 	for (int i = 0; i < ndef && n < LEN(known); i++)
 		known[n++] = def[i]->s;
+	if (axis->fn) { /* where it was written, not the formal that got it */
+		at = axis->fn;
+		name = at->s;
+	}
 	const char *near = nearest_name(name, known, n);
 	if (near)
 		lower_fail(w, at->loc, "nothing here is called '%s'; did you mean '%s'?", name, near);
@@ -102,8 +137,8 @@ fail_unknown(Lower *w, Ast *at, const char *name)
 Node *
 need_tensor(Lower *w, Ast *at, Val *v)
 {
-	if (v->kind == V_AXES && at->kind == A_NAME)
-		fail_unknown(w, at, at->s);
+	if (v->kind == V_AXES && (v->fn || at->kind == A_NAME))
+		fail_unknown(w, at, v);
 	if (v->kind == V_NUM) /* a number stands for a scalar */
 		*v = (Val){.kind = V_TENSOR, .node = mk_const(w->g, DT_F32, v->f, NULL, 0)};
 	if (v->kind != V_TENSOR)
@@ -114,8 +149,8 @@ need_tensor(Lower *w, Ast *at, Val *v)
 double
 need_num(Lower *w, Ast *at, const Val *v, const char *what)
 {
-	if (v->kind == V_AXES && at->kind == A_NAME)
-		fail_unknown(w, at, at->s);
+	if (v->kind == V_AXES && (v->fn || at->kind == A_NAME))
+		fail_unknown(w, at, v);
 	if (v->kind != V_NUM)
 		lower_fail(w, at->loc, "%s must be a number, this is %s", what, describe(v));
 	return v->f;
@@ -148,8 +183,7 @@ put_axes(Text *t, const Val *v)
 	text_puts(t, "]");
 }
 
-/* The axes of a tensor as text in the arena. */
-static const char *
+const char *
 axes_text(Lower *w, const Val *v)
 {
 	Text t = {0};
@@ -163,37 +197,77 @@ int
 need_axis(Lower *w, Loc l, const Val *v, const char *name)
 {
 	int i = find_axis(v, name);
-	if (i < 0)
-		lower_fail(w, l, "no axis %s in %s", name, axes_text(w, v));
-	return i;
+	if (i >= 0)
+		return i;
+	if (find_axis(v, arena_printf(w->arena, "%s'", name)) >= 0)
+		lower_fail(w, l, "no axis %s in %s: %s' is one that only the caller knows; an op reads the axes that its arguments name, as in x[.., %s]",
+		           name, axes_text(w, v), name, name);
+	lower_fail(w, l, "no axis %s in %s", name, axes_text(w, v));
+}
+
+void
+need_count(Lower *w, Loc l, const int64_t *dim, int nd)
+{
+	int64_t n = 1;
+	for (int i = 0; i < nd; i++) {
+		if (dim[i] > 0 && n > MAX_COUNT / dim[i])
+			lower_fail(w, l, "a tensor of more than 2^40 elements: are the sizes right?");
+		n *= dim[i];
+	}
+}
+
+void
+need_apart(Lower *w, Loc l, const Val *v)
+{
+	for (int i = 0; i < v->node->nd; i++)
+		for (int k = 0; k < i; k++)
+			if (!strcmp(v->ax[i], v->ax[k]))
+				lower_fail(w, l, "the result has axis %s twice: %s; rename one before: rename(x, %s = NAME)", v->ax[i], axes_text(w, v), v->ax[i]);
+}
+
+void
+axes_add(Lower *w, Loc l, Val *axes, const char *name, int64_t size)
+{
+	for (int i = 0; i < axes->nax; i++)
+		if (!strcmp(axes->ax[i], name))
+			lower_fail(w, l, "axis %s is named twice", name);
+	if (axes->nax == MAXDIM)
+		lower_fail(w, l, "more than %d axes", MAXDIM);
+	axes->ax[axes->nax] = name;
+	axes->size[axes->nax++] = size;
+}
+
+static int64_t
+axis_size_arg(Lower *w, Ast *size, const char *axis)
+{
+	Val v = lower_expr(w, size);
+	int64_t n = need_int(w, size, &v, arena_printf(w->arena, "the size of axis %s", axis));
+	if (n < 1)
+		lower_fail(w, size->loc, "the size of axis %s must be at least 1, this is %ld", axis, (long)n);
+	return n;
 }
 
 Val
 need_axes(Lower *w, Ast *arg)
 {
-	Val v;
+	Val v = {.kind = V_AXES};
 	if (arg->kind == A_NAME) {
 		Var *x = lower_var(w, arg->s);
 		if (x && x->v.kind == V_AXES)
 			return x->v;
-		return (Val){.kind = V_AXES, .nax = 1, .ax = {arg->s}, .size = {-1}};
+		if (!x || x->v.kind != V_LIST || x->v.nlist) /* a variadic formal that got nothing is no axes */
+			axes_add(w, arg->loc, &v, arg->s, -1);
+		return v;
 	}
 	if (arg->kind == A_AXIS) {
-		v = (Val){.kind = V_AXES, .nax = 1, .ax = {arg->s}, .size = {-1}};
-		if (arg->kid[0]) {
-			Val s = lower_expr(w, arg->kid[0]);
-			v.size[0] = need_int(w, arg->kid[0], &s, "the size of an axis");
-		}
+		axes_add(w, arg->loc, &v, arg->s, arg->kid[0] ? axis_size_arg(w, arg->kid[0], arg->s) : -1);
 		return v;
 	}
 	if (arg->kind == A_LIST) {
-		v = (Val){.kind = V_AXES};
 		for (int i = 0; i < arg->nkid; i++) {
 			Val x = need_axes(w, arg->kid[i]);
-			for (int k = 0; k < x.nax && v.nax < MAXDIM; k++) {
-				v.ax[v.nax] = x.ax[k];
-				v.size[v.nax++] = x.size[k];
-			}
+			for (int k = 0; k < x.nax; k++)
+				axes_add(w, arg->kid[i]->loc, &v, x.ax[k], x.size[k]);
 		}
 		return v;
 	}
@@ -201,6 +275,15 @@ need_axes(Lower *w, Ast *arg)
 	if (v.kind != V_AXES)
 		lower_fail(w, arg->loc, "an axis is needed here, this is %s", describe(&v));
 	return v;
+}
+
+const char *
+need_one_axis(Lower *w, Ast *arg)
+{
+	Val v = need_axes(w, arg);
+	if (v.nax != 1)
+		lower_fail(w, arg->loc, "one axis is needed here, these are %d", v.nax);
+	return v.ax[0];
 }
 
 /* ---- alignment ---- */
@@ -279,6 +362,7 @@ align(Lower *w, Ast *at, Val *v, int n)
 	for (int i = 0; i < n; i++)
 		if (v[i].kind == V_TENSOR)
 			axes_join(w, at, &u, &v[i]);
+	need_count(w, at->loc, u.dim, u.n);
 	DType t = common_type(v, n);
 	for (int i = 0; i < n; i++) {
 		if (v[i].kind == V_NUM) {
@@ -322,6 +406,10 @@ apply_prim(Lower *w, Ast *at, Prim op, Val *v, int n)
 		return val_num(f, isint && f == floor(f) && op != P_div);
 	}
 	align(w, at, v, n);
+	if (op == P_mod && is_float(v[0].node->dt))
+		lower_fail(w, at->loc, "%% is for whole numbers: write x - n * floor(x / n), or int(x) %% n");
+	if ((op == P_div || op == P_mod) && !is_float(v[0].node->dt) && v[1].node->op == P_const && v[1].node->f == 0)
+		lower_fail(w, at->loc, "division of whole numbers by 0");
 	Node *in[3];
 	for (int i = 0; i < n; i++)
 		in[i] = v[i].node;
@@ -355,8 +443,9 @@ static Val
 compare_values(Lower *w, Ast *e, Val *a, Val *b)
 {
 	bool eq = a->kind == b->kind && (a->kind == V_STR ? !strcmp(a->s, b->s) : a->kind == V_NONE || a->f == b->f);
-	if (strcmp(e->s, "==") && strcmp(e->s, "!="))
-		lower_fail(w, e->loc, "'%s' does not compare %s with %s", e->s, describe(a), describe(b));
+	bool none = a->kind == V_NONE || b->kind == V_NONE;
+	if ((strcmp(e->s, "==") && strcmp(e->s, "!=")) || (a->kind != b->kind && !none))
+		lower_fail(w, e->loc, "'%s' does not go with %s and %s", e->s, describe(a), describe(b));
 	return (Val){.kind = V_BOOL, .f = eq == (e->s[0] == '=')};
 }
 
@@ -373,10 +462,10 @@ binary(Lower *w, Ast *e)
 	Val v[2] = {lower_expr(w, e->kid[0]), lower_expr(w, e->kid[1])};
 	for (int i = 0; i < 2; i++) {
 		bool text = v[i].kind == V_STR || v[i].kind == V_NONE;
-		if (text || (v[i].kind == V_BOOL && v[!i].kind == V_BOOL && strchr("=!", e->s[0])))
-			return compare_values(w, e, &v[0], &v[1]);
 		if (v[i].kind == V_AXES)
 			need_tensor(w, e->kid[i], &v[i]);
+		if (text || (v[i].kind == V_BOOL && v[!i].kind == V_BOOL && strchr("=!", e->s[0])))
+			return compare_values(w, e, &v[0], &v[1]);
 	}
 	for (size_t i = 0; i < LEN(table); i++) {
 		if (strcmp(table[i].s, e->s))
@@ -392,7 +481,7 @@ binary(Lower *w, Ast *e)
 }
 
 static Val
-index_one(Lower *w, Val x, Ast *e, Ast *ix)
+index_one(Lower *w, Val x, Ast *ix)
 {
 	if (ix->kind != A_NAMED && ix->kind != A_RANGE)
 		lower_fail(w, ix->loc, "an index names its axis: x[t = 0] or x[t = 0:4]");
@@ -400,8 +489,16 @@ index_one(Lower *w, Val x, Ast *e, Ast *ix)
 	int axis = need_axis(w, ix->loc, &x, ix->s);
 	int64_t lo[MAXDIM] = {0}, step[MAXDIM], dim[MAXDIM], n = x.node->dim[axis];
 	const char *ax[MAXDIM];
+	if (v.kind == V_AXES)
+		need_tensor(w, ix->kid[0], &v);
 	if (v.kind == V_TENSOR) { /* gather: the axis moves first, the ids' axes take its place in front */
 		const char *order[MAXDIM] = {ix->s};
+		if (ix->kind == A_RANGE)
+			lower_fail(w, ix->loc, "a range is of numbers, and this is a tensor: x[%s = ids]", ix->s);
+		if (is_float(v.node->dt) || v.node->dt == DT_BOOL)
+			lower_fail(w, ix->loc, "ids are whole numbers: int(..) makes them");
+		if (v.node->nd + x.node->nd - 1 > MAXDIM)
+			lower_fail(w, ix->loc, "more than %d axes", MAXDIM);
 		for (int i = 0, k = 1; i < x.node->nd; i++)
 			if (i != axis)
 				order[k++] = x.ax[i];
@@ -411,15 +508,21 @@ index_one(Lower *w, Val x, Ast *e, Ast *ix)
 			ax[i] = v.ax[i];
 		for (int i = 1; i < x.node->nd; i++)
 			ax[v.node->nd + i - 1] = x.ax[i];
-		return val_tensor(r, ax);
+		v = val_tensor(r, ax);
+		need_apart(w, ix->loc, &v);
+		need_count(w, ix->loc, r->dim, r->nd);
+		return v;
 	}
 	int64_t a = need_int(w, ix->kid[0], &v, "an index"), b = a + 1;
 	if (ix->kind == A_RANGE) {
 		Val h = lower_expr(w, ix->kid[1]);
 		b = need_int(w, ix->kid[1], &h, "an index");
 	}
+	if (ix->kind == A_NAMED && (a < 0 || a >= n))
+		lower_fail(w, ix->loc, "%s = %ld is outside axis %s, which goes from 0 to %ld", ix->s, (long)a, ix->s, (long)n - 1);
 	if (a < 0 || b > n || a >= b)
-		lower_fail(w, e->loc, "%s = %ld:%ld is outside axis %s of size %ld", ix->s, (long)a, (long)b, ix->s, (long)n);
+		lower_fail(w, ix->loc, "%s = %ld:%ld is empty or outside axis %s, which goes from 0 to %ld (and 0:%ld is all of it)", ix->s,
+		           (long)a, (long)b, ix->s, (long)n - 1, (long)n);
 	for (int i = 0; i < x.node->nd; i++) {
 		step[i] = 1;
 		dim[i] = x.node->dim[i];
@@ -447,8 +550,12 @@ test_input(Lower *w, Ast *e)
 	bool isids = !strcmp(e->kid[0]->s, "ids");
 	GInput in = {.name = arena_printf(w->arena, "%s%d", e->kid[0]->s, w->g->ninput), .dt = isids ? DT_I32 : DT_F32};
 	const char *ax[MAXDIM];
+	if (w->g->batch)
+		lower_fail(w, e->loc, "%s[..] is an input of tests: a model reads its inputs", e->kid[0]->s);
 	for (int i = 1; i < e->nkid; i++) {
 		Ast *a = e->kid[i], *size = a->kind == A_AXIS || a->kind == A_NAMED ? a->kid[0] : a;
+		if (!size)
+			lower_fail(w, a->loc, "an input of tests needs sizes: %s[2, c: 3]", e->kid[0]->s);
 		Val v = lower_expr(w, size);
 		int64_t n = need_int(w, size, &v, "a size");
 		if (a->kind == A_NAMED) {
@@ -460,7 +567,9 @@ test_input(Lower *w, Ast *e)
 		ax[in.nd] = a->kind == A_AXIS ? a->s : places[in.nd];
 		in.dim[in.nd++] = n;
 	}
+	need_count(w, e->loc, in.dim, in.nd);
 	Val v = val_tensor(mk_input(w->g, graph_input(w->g, in)), ax);
+	need_apart(w, e->loc, &v);
 	v.ids = in.below;
 	return v;
 }
@@ -475,7 +584,7 @@ index_expr(Lower *w, Ast *e)
 		lower_fail(w, e->loc, "a list cannot be indexed by axis");
 	need_tensor(w, e->kid[0], &x);
 	for (int i = 1; i < e->nkid; i++)
-		x = index_one(w, x, e, e->kid[i]);
+		x = index_one(w, x, e->kid[i]);
 	return x;
 }
 
@@ -488,7 +597,7 @@ pipe(Lower *w, Ast *e)
 	w->hint = hint;
 	Ast *f = e->kid[1];
 	if (f->kind != A_CALL && f->kind != A_NAME)
-		lower_fail(w, f->loc, "a call is needed after |>");
+		lower_fail(w, f->loc, "an op is needed after |>: x |> op(..)");
 	return call_any(w, f, &x);
 }
 
@@ -498,6 +607,10 @@ condition(Lower *w, Ast *e)
 	Val c = lower_expr(w, e->kid[0]);
 	if (c.kind == V_TENSOR)
 		lower_fail(w, e->loc, "'if' chooses at compile time and this condition is a tensor: use where(condition, a, b)");
+	if (c.kind == V_AXES)
+		need_tensor(w, e->kid[0], &c);
+	if (c.kind != V_BOOL && c.kind != V_NUM && c.kind != V_NONE)
+		lower_fail(w, e->loc, "a condition is true or false, this is %s", describe(&c));
 	bool yes = c.kind == V_BOOL || c.kind == V_NUM ? c.f != 0 : c.kind != V_NONE;
 	Ast *b = e->kid[yes ? 1 : 2];
 	if (!b)
@@ -514,7 +627,7 @@ name_expr(Lower *w, Ast *e)
 		return x->v;
 	if (!w->raw && (lib_find(w->lib, e->s) || builtin_find(e->s) || prim_elementwise(e->s, &op)))
 		return (Val){.kind = V_FN, .fn = e};
-	return (Val){.kind = V_AXES, .nax = 1, .ax = {e->s}, .size = {-1}};
+	return (Val){.kind = V_AXES, .nax = 1, .ax = {e->s}, .size = {-1}, .fn = e};
 }
 
 static Val
@@ -535,8 +648,8 @@ lower_expr(Lower *w, Ast *e)
 {
 	Val v;
 	w->g->loc = w->raw ? w->g->loc : w->scope->def ? w->scope->call : e->loc;
-	if (++w->depth > 2000)
-		lower_fail(w, e->loc, "calls nest too deep: is a definition calling itself?");
+	if (++w->depth > MAX_DEPTH)
+		lower_fail(w, e->loc, "expressions nest deeper than %d: name parts of this one (or does a definition call itself?)", MAX_DEPTH);
 	switch (e->kind) {
 	case A_NUM: v = val_num(e->f, e->isint); break;
 	case A_STR: v = (Val){.kind = V_STR, .s = e->s}; break;
@@ -547,14 +660,21 @@ lower_expr(Lower *w, Ast *e)
 	case A_BINARY: v = binary(w, e); break;
 	case A_UNARY: {
 		Val x = lower_expr(w, e->kid[0]);
+		if (x.kind == V_AXES)
+			need_tensor(w, e->kid[0], &x);
 		v = apply_prim(w, e, e->s[0] == '-' ? P_neg : P_not, &x, 1);
 		break;
 	}
 	case A_INDEX: v = index_expr(w, e); break;
 	case A_IF: v = condition(w, e); break;
 	case A_BLOCK: v = lower_block(w, e); break;
+	case A_SCAN:
+	case A_EMIT:
+		lower_fail(w, e->loc, "scan is not built yet");
+	case A_NAMED:
+		lower_fail(w, e->loc, "'%s = ..' can only be an argument of a call", e->s);
 	default:
-		lower_fail(w, e->loc, "not an expression");
+		lower_fail(w, e->loc, "this cannot stand in an expression");
 	}
 	w->depth--;
 	return v;
@@ -590,7 +710,7 @@ initialiser(Lower *w, Ast *e, const int64_t *dim, int nd)
 			continue;
 		int n = e->kind == A_CALL ? e->nkid : 0;
 		if (n > 2 || (table[i].args >= 0 && n != table[i].args))
-			lower_fail(w, e->loc, "%s takes %d arguments", e->s, table[i].args);
+			lower_fail(w, e->loc, "%s takes %s arguments, %d are given", e->s, table[i].args < 0 ? "at most 2" : table[i].args ? "2" : "no", n);
 		for (int k = 0; k < n; k++) {
 			Val v = lower_expr(w, e->kid[k]);
 			arg[k] = need_num(w, e->kid[k], &v, "an argument of an initialiser");
@@ -632,21 +752,28 @@ static int
 declared_axes(Lower *w, Ast *d, int64_t *dim, const char **ax)
 {
 	int nd = d->tensor ? 0 : d->nkid - 1;
+	if (nd > MAXDIM)
+		lower_fail(w, d->loc, "%s has more than %d axes", d->s, MAXDIM);
 	for (int i = 0; i < nd; i++) {
 		Ast *a = d->kid[i + 1];
 		ax[i] = a->s;
 		dim[i] = axis_size(w, a->s);
+		for (int k = 0; k < i; k++)
+			if (!strcmp(ax[k], a->s))
+				lower_fail(w, a->loc, "%s has axis %s twice", d->s, a->s);
 		if (a->kid[0]) {
-			Val v = lower_expr(w, a->kid[0]);
-			dim[i] = need_int(w, a->kid[0], &v, "the size of an axis");
+			dim[i] = axis_size_arg(w, a->kid[0], a->s);
 			AxisBind *b = arena_alloc(w->arena, sizeof *b);
 			*b = (AxisBind){a->s, NULL, dim[i], d->s, w->scope->axis};
 			if (axis_size(w, a->s) < 0)
 				w->scope->axis = b;
 		}
+		if (dim[i] < 1 && !strcmp(a->s, ".."))
+			lower_fail(w, a->loc, "the axes of %s must be named: .. stands for those of an argument", d->s);
 		if (dim[i] < 1)
-			lower_fail(w, a->loc, "the size of axis %s is not known here: write %s: SIZE", a->s, a->s);
+			lower_fail(w, a->loc, "the size of axis %s of %s is not known here: write %s: SIZE, or name an axis of an argument", a->s, d->s, a->s);
 	}
+	need_count(w, d->loc, dim, nd);
 	return nd;
 }
 
@@ -658,11 +785,18 @@ declare_param(Lower *w, Ast *d)
 	p.nd = declared_axes(w, d, p.dim, ax);
 	InitVal i = initialiser(w, d->kid[0], p.dim, p.nd);
 	p.init = i.kind, p.a = i.a, p.b = i.b;
-	int k = 0;
-	while (k < w->g->nparam && strcmp(w->g->param[k].name, p.name))
-		k++;
-	if (k == w->g->nparam)
-		graph_param(w->g, p);
+	int n = w->g->nparam, k = w->nparam++;
+	if (k < n) { /* the training graph's are there: most often in the same order */
+		int i = 0;
+		while (i < n && strcmp(w->g->param[(k + i) % n].name, p.name))
+			i++;
+		k = i < n ? (k + i) % n : n;
+	}
+	if (k >= n)
+		k = graph_param(w->g, p);
+	const GParam *q = &w->g->param[k]; /* of the training graph, when this is another */
+	if (q->nd != p.nd || memcmp(q->dim, p.dim, (size_t)p.nd * sizeof *p.dim))
+		lower_fail(w, d->loc, "parameter %s depends on the number of rows of the batch (axis b): its size must not", p.name);
 	Val v = val_tensor(mk_param(w->g, k), ax);
 	v.path = p.name;
 	lower_let(w, d->s, v, -1);
@@ -698,12 +832,15 @@ set_state(Lower *w, Ast *e)
 		lower_fail(w, e->loc, "'%s' is not a state: only what `state` declares is updated", e->s);
 	need_tensor(w, e->kid[0], &v);
 	GState *s = &w->g->state[x->state];
-	if (v.node->nd != s->nd)
-		v = expand_to(w, &v, &(Axes){.n = 0});
-	v = permute_to(w, v, x->v.ax);
-	for (int i = 0; i < s->nd; i++)
-		if (v.node->dim[i] != s->dim[i])
-			lower_fail(w, e->loc, "the new value of %s has another shape", e->s);
+	Axes u = {.n = s->nd};
+	memcpy(u.ax, x->v.ax, sizeof u.ax);
+	memcpy(u.dim, s->dim, sizeof u.dim);
+	for (int i = 0; i < v.node->nd; i++) {
+		int k = find_axis(&x->v, v.ax[i]);
+		if (k < 0 || s->dim[k] != v.node->dim[i])
+			lower_fail(w, e->loc, "the new value of %s has the axes %s, the state %s", e->s, axes_text(w, &v), axes_text(w, &x->v));
+	}
+	v = expand_to(w, &v, &u);
 	s->update = mk_cast(w->g, v.node, s->dt);
 	if (e->kind == A_SET)
 		lower_let(w, e->s, v, x->state);
@@ -767,10 +904,11 @@ lower_eval(Lower *w, Ast *e, const char *prefix, Val *out)
 	Scope s = {.prefix = prefix};
 	w->bail = &bail;
 	w->scope = &s;
-	w->depth = 0;
+	w->depth = w->calls = 0;
 	w->hint = NULL;
 	if (setjmp(bail)) {
 		w->scope = NULL;
+		*out = POISON;
 		return false;
 	}
 	*out = lower_expr(w, e);

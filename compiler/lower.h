@@ -47,11 +47,17 @@ struct Lower {
 	bool raw;          /* axes are positions: gradient rules, graph text */
 	Scope *scope;      /* current */
 	Var *global;
-	Used *used;
+	Used *used[1024];  /* by hash */
+	int nparam;        /* declared so far */
 	const char *hint;  /* name for the next definition called, from `name = call` */
-	int depth;         /* of calls */
+	int depth;         /* of expressions in one another */
+	int calls;         /* of definitions in one another */
+	int allcalls;      /* of definitions, so far */
 	jmp_buf *bail;     /* where an error goes */
 };
+
+/* What a name stands for after its expression failed: any use of it fails, too, without another message. */
+#define POISON ((Val){.kind = V_FN, .fn = NULL})
 
 _Noreturn void lower_fail(Lower *w, Loc l, const char *fmt, ...) PRINTF(3, 4); /* reports with the chain of calls */
 
@@ -67,6 +73,11 @@ double need_num(Lower *w, Ast *at, const Val *v, const char *what);
 int find_axis(const Val *v, const char *name); /* -1 */
 int need_axis(Lower *w, Loc l, const Val *v, const char *name);
 Val need_axes(Lower *w, Ast *arg);       /* names of axes */
+const char *need_one_axis(Lower *w, Ast *arg);
+void axes_add(Lower *w, Loc l, Val *axes, const char *name, int64_t size); /* fails if it is there already */
+const char *axes_text(Lower *w, const Val *v); /* "[b: 8, t: 6]", in the arena */
+void need_count(Lower *w, Loc l, const int64_t *dim, int nd); /* not more elements than anything can hold */
+void need_apart(Lower *w, Loc l, const Val *v);               /* no axis twice */
 
 /* Brings tensors and numbers to one shape, by axis name; n <= 8. Numbers take the type of the tensors. */
 void align(Lower *w, Ast *at, Val *v, int n);
@@ -77,12 +88,15 @@ Val permute_to(Lower *w, Val v, const char *const *ax);    /* the same axes in a
 Val call_def(Lower *w, const Ast *def, Ast *call, Val *piped);
 Val call_any(Lower *w, Ast *call, Val *piped); /* call: A_CALL or A_NAME */
 Ast *named_arg(Ast *call, const char *name);
+/* Fails unless every named argument of the call is one of the names. */
+void check_named(Lower *w, Ast *call, const char *const *names, size_t n);
 Val arg_val(Lower *w, Ast *call, int i, Val *piped, Ast **at); /* i-th positional, V_NONE past the end */
 int arg_count(Ast *call, Val *piped);
 
 /* builtin.c */
 typedef Val (*Builtin)(Lower *w, Ast *call, Val *piped);
 Builtin builtin_find(const char *name);
+void builtin_check(Lower *w, Ast *call, Val *piped); /* number and names of the arguments of a call to one */
 const char *builtin_name(int i); /* NULL past the end */
 bool prim_elementwise(const char *name, Prim *op);
 

@@ -6,6 +6,8 @@
 #include "tensor.tab.h"
 #include "tensor.lex.h"
 
+#define MAX_TOKENS 10000 /* of a definition: bounds the recursion over its tree */
+
 void
 loc_advance(Parser *p, Loc *l, const char *s, int n)
 {
@@ -40,6 +42,42 @@ doc_take(Parser *p)
 	return s;
 }
 
+/* ---- for the scanner ---- */
+
+int
+token(Parser *p, int t)
+{
+	p->end = p->at;
+	p->near_def -= p->near_def > 0;
+	if (t == DEF || t == TEST)
+		p->ntoken = 0;
+	if (++p->ntoken > MAX_TOKENS)
+		t = bad_token(p, p->at, "more than %d words and signs: make several definitions of this one", MAX_TOKENS);
+	return p->last = t;
+}
+
+int
+bad_token(Parser *p, Loc l, const char *fmt, ...)
+{
+	char msg[256];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(msg, sizeof msg, fmt, ap);
+	va_end(ap);
+	if (!p->failed)
+		error_at(l, "%s", msg);
+	p->failed = true;
+	return BAD;
+}
+
+int
+bad_char(Parser *p, Loc l, char c)
+{
+	if (c > ' ' && c < 127)
+		return bad_token(p, l, "'%c' means nothing in the tensor language", c);
+	return bad_token(p, l, "this character means nothing in the tensor language: only comments and texts may leave ASCII");
+}
+
 /* After these a statement can be complete. */
 bool
 newline_ends(const Parser *p)
@@ -55,22 +93,136 @@ newline_ends(const Parser *p)
 }
 
 bool
-nest(Parser *p, char c)
+line_ends(Parser *p, const char *text)
 {
-	if (p->depth == (int)LEN(p->open)) {
-		error_at(p->at, "brackets nest deeper than %d", p->depth);
-		p->failed = true;
+	if (!p->newline || (*text && strchr(" \t\r\n#", *text)))
 		return false;
-	}
+	p->newline = false;
+	return strcmp(text, "|>") && strcmp(text, "else");
+}
+
+bool
+def_word(Parser *p)
+{
+	bool outside = p->depth == 0 && !p->expression;
+	p->near_def = outside ? 0 : 3;
+	return outside;
+}
+
+static void
+note_open(const Parser *p)
+{
+	note_at(p->open_at[p->depth - 1], "this '%c' is still open", p->open[p->depth - 1]);
+}
+
+int
+nest(Parser *p, Loc l, char c)
+{
+	if (p->depth == (int)LEN(p->open))
+		return bad_token(p, l, "brackets nest deeper than %d", p->depth);
+	p->open_at[p->depth] = l;
 	p->open[p->depth++] = c;
-	return true;
+	return c;
+}
+
+int
+unnest(Parser *p, Loc l, char c)
+{
+	char open = c == ')' ? '(' : c == ']' ? '[' : '{';
+	if (p->depth && p->open[p->depth - 1] == open) {
+		p->depth--;
+		return c;
+	}
+	if (!p->depth)
+		return bad_token(p, l, "there is no '%c' that this '%c' closes", open, c);
+	bool first = !p->failed;
+	bad_token(p, l, "'%c' does not close '%c'", c, p->open[p->depth - 1]);
+	if (first)
+		note_open(p);
+	return BAD;
+}
+
+/* ---- for the parser ---- */
+
+/* Tokens that messages name by their kind, wherever the kind's first token, which it has alone, could stand. */
+static const struct {
+	const char *first, *tokens, *what;
+} kinds[] = {
+	{"a definition", " a_definition test ';' the_end ", "a definition or test"},
+	{"'+'", " == != <= >= '<' '>' '|' '&' '+' '-' '*' '/' '%' '^' '[' '(' |> ", "an operator"},
+	{"emit", " emit param state update a_name a_number a_text if scan '(' '[' '-' '!' ", "a statement"},
+	{"a number", " a_name a_number a_text if scan '(' '[' '-' '!' ", "an expression"},
+};
+
+static bool
+has_word(const char *words, const char *w)
+{
+	size_t n = strlen(w);
+	for (const char *s = words; (s = strchr(s, ' ')) && s[1]; s++) {
+		size_t i = 0;
+		while (i < n && (s[i + 1] == w[i] || (s[i + 1] == '_' && w[i] == ' ')))
+			i++;
+		if (i == n && s[i + 1] == ' ')
+			return true;
+	}
+	return false;
+}
+
+static bool
+has_name(const char *const *name, int n, const char *s)
+{
+	while (n > 0 && strcmp(name[n - 1], s))
+		n--;
+	return n > 0;
+}
+
+/* The kind that stands for want[i], or LEN(kinds). */
+static size_t
+kind_of(const char *const *want, int n, int i)
+{
+	size_t j = 0;
+	while (j < LEN(kinds) && !(has_name(want, n, kinds[j].first) && has_word(kinds[j].tokens, want[i])))
+		j++;
+	return j;
+}
+
+/* "')' or an operator": what could stand where another token does. */
+static char *
+expected(Parser *p, const char *const *want, int n)
+{
+	bool used[LEN(kinds)] = {0};
+	Text t = {0};
+	int k = 0;
+	const char **said = arena_alloc(p->arena, ((size_t)n + LEN(kinds)) * sizeof *said);
+	for (int i = 0; i < n; i++) {
+		size_t j = kind_of(want, n, i);
+		if (j < LEN(kinds))
+			used[j] = true;
+		else
+			said[k++] = !strcmp(want[i], "';'") ? "the end of the line" : want[i];
+	}
+	for (size_t j = 0; j < LEN(kinds); j++)
+		if (used[j])
+			said[k++] = kinds[j].what;
+	for (int i = 0; i < k; i++) {
+		const char *quote = strchr(":=.|-", said[i][0]) ? "'" : ""; /* bison quotes tokens of one character itself */
+		text_printf(&t, "%s%s%s%s", i == 0 ? "" : i + 1 < k ? ", " : " or ", quote, said[i], quote);
+	}
+	char *s = arena_strdup(p->arena, t.s ? t.s : "nothing");
+	free(t.s);
+	return s;
 }
 
 void
-unnest(Parser *p)
+syntax_error(Parser *p, Loc l, const char *found, const char *const *want, int n)
 {
-	if (p->depth)
-		p->depth--;
+	const char *quote = *found ? "'" : "", *what = *found ? found : p->last == ';' ? "the end of the line" : "the end";
+	if (p->failed)
+		return; /* the scanner has reported it */
+	error_at(l, "expected %s, found %s%s%s", expected(p, want, n), quote, what, quote);
+	if (p->depth && (p->last == 0 || p->near_def == 1))
+		note_open(p);
+	p->failed = true;
 }
 
 Ast *
@@ -154,7 +306,7 @@ parse(Parser *p, const char *text)
 Ast **
 parse_file(Arena *a, int file, int *n)
 {
-	Parser p = {.arena = a, .at = {file, 1, 1}};
+	Parser p = {.arena = a, .at = {file, 1, 1}, .end = {file, 1, 1}};
 	Text t = {0};
 	text_puts(&t, source_text(file));
 	text_puts(&t, "\n"); /* the last statement ends, too */
@@ -169,6 +321,6 @@ parse_file(Arena *a, int file, int *n)
 Ast *
 parse_expr(Arena *a, const char *text, Loc l)
 {
-	Parser p = {.arena = a, .at = l, .expression = true};
+	Parser p = {.arena = a, .at = l, .end = l, .expression = true};
 	return parse(&p, text) ? p.result : NULL;
 }

@@ -73,7 +73,7 @@ write_text(Unit *u, const char *name, const char *text)
    work; each job's result comes back through a file in memory: the answer, then the code or the message. */
 typedef struct Job {
 	const char *source, *arch;
-	int fd;
+	int fd, worker;
 } Job;
 
 typedef struct Answer {
@@ -101,26 +101,50 @@ run_job(const Job *j)
 	free(log);
 }
 
+/* Longest text first, each to the worker with least to do. */
 static void
-run_jobs(const Job *job, int n)
+share_jobs(Job *job, int n, int workers)
 {
-	long cores = sysconf(_SC_NPROCESSORS_ONLN), workers = cores < n ? cores : n;
+	size_t load[64] = {0};
+	for (int i = 0; i < n; i++)
+		job[i].worker = -1;
+	for (int k = 0; k < n; k++) {
+		int longest = -1, w = 0;
+		for (int i = 0; i < n; i++)
+			if (job[i].worker < 0 && (longest < 0 || strlen(job[i].source) > strlen(job[longest].source)))
+				longest = i;
+		for (int i = 1; i < workers; i++)
+			if (load[i] < load[w])
+				w = i;
+		job[longest].worker = w;
+		load[w] += strlen(job[longest].source);
+	}
+}
+
+static void
+run_jobs(Job *job, int n)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	pid_t pid[64];
-	int started = 0;
+	int started = 0, workers = (int)(cores < n ? cores : n);
+	workers = workers < 1 ? 1 : workers > (int)LEN(pid) ? (int)LEN(pid) : workers;
+	share_jobs(job, n, workers);
 	fflush(NULL);
-	for (int w = 0; w < workers && w < (int)LEN(pid); w++) {
+	for (int w = 0; w < workers; w++) {
 		pid[w] = fork();
 		if (pid[w] < 0)
 			break;
 		if (pid[w] == 0) {
-			for (int i = w; i < n; i += (int)workers)
-				run_job(&job[i]);
+			for (int i = 0; i < n; i++)
+				if (job[i].worker == w)
+					run_job(&job[i]);
 			_exit(0);
 		}
 		started++;
 	}
-	for (int i = started; i < n && started < workers; i += (int)workers)
-		run_job(&job[i]); /* no process to be had: here */
+	for (int i = 0; i < n; i++)
+		if (job[i].worker >= started)
+			run_job(&job[i]); /* no process to be had: here */
 	while (started > 0)
 		waitpid(pid[--started], NULL, 0);
 }

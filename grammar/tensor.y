@@ -2,13 +2,16 @@
 %code requires { #include "../compiler/parse.h" }
 %define api.pure full
 %define api.prefix {tl_}
-%define parse.error verbose
+%define parse.error custom
+%define parse.lac full
 %define api.location.type {Loc}
 %locations
 %param {Parser *p} {void *scanner}
 %expect 0
 %code {
 	int tl_lex(TL_STYPE *v, Loc *l, Parser *p, void *scanner);
+	#include <string.h>
+	char *tl_get_text(void *scanner);
 	static void tl_error(Loc *l, Parser *p, void *scanner, const char *msg);
 	#define YYLLOC_DEFAULT(cur, rhs, n) ((cur) = (n) ? YYRHSLOC(rhs, 1) : YYRHSLOC(rhs, 0))
 	#define MK(kind, l, ...) ast_new(p, kind, l, __VA_ARGS__)
@@ -18,7 +21,7 @@
 %token <ast> NUM "a number"
 %token PARAM "param" STATE "state" UPDATE "update" EMIT "emit" SCAN "scan" IF "if" ELSE "else" AS "as"
 %token PIPE "|>" ARROW "->" SET ":=" LE "<=" GE ">=" EQ "==" NE "!=" DOTS ".." BAD "an unknown character"
-%token END 0 "the end"
+%token END 0 "the end" FILE_START EXPR_START /* the scanner's first token says what is parsed */
 %left PIPE
 %left '|'
 %left '&'
@@ -30,10 +33,8 @@
 %type <ast> def test formal axis stmt decl expr update postfix primary call arg index element block else
 %type <list> formals formals1 axes sig stmts decls args args1 indexes elements lets updates dims
 %%
-start: file | expr semis { p->result = $1; } ;
-semis: %empty | semis ';' ;
-file: def { def_add(p, $1); } | test { def_add(p, $1); } | ';'
-    | file def { def_add(p, $2); } | file test { def_add(p, $2); } | file ';' ;
+start: FILE_START file | EXPR_START expr { p->result = $2; } ;
+file: %empty | file def { def_add(p, $2); } | file test { def_add(p, $2); } | file ';' ;
 
 def: DEF NAME '(' formals ')' sig block {
 		$$ = ast_list(p, A_DEF, @2, $2, $7, $4);
@@ -123,11 +124,22 @@ args: %empty { $$ = items_new(p, NULL); } | args1 ;
 args1: arg { $$ = items_new(p, $1); } | args1 ',' arg { $$ = items_add(p, $1, $3); } ;
 arg: element | NAME '=' expr { $$ = MK(A_NAMED, @1, $1, 1, $3); } ;
 %%
+static int
+yyreport_syntax_error(const yypcontext_t *at, Parser *p, void *scanner)
+{
+	yysymbol_kind_t want[YYNTOKENS];
+	const char *name[YYNTOKENS];
+	int n = yypcontext_expected_tokens(at, want, YYNTOKENS);
+	for (int i = 0; i < n; i++)
+		name[i] = yysymbol_name(want[i]);
+	syntax_error(p, *yypcontext_location(at), p->last ? tl_get_text(scanner) : "", name, n);
+	return 0;
+}
+
+/* All but syntax errors: out of memory, nested too deep. */
 static void
 tl_error(Loc *l, Parser *p, void *scanner, const char *msg)
 {
 	(void)scanner;
-	if (!p->failed)
-		error_at(*l, "%s", msg);
-	p->failed = true;
+	bad_token(p, *l, "%s", strcmp(msg, "memory exhausted") ? msg : "this nests too deep: name parts of it");
 }
