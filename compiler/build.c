@@ -100,14 +100,21 @@ lower_network(Build *b)
 	for (int i = 0; i < b->m->nnet; i++) {
 		NetEntry *e = &b->m->net[i];
 		Val v;
-		if (!lower_eval(b->w, e->expr, e->name, &v)) {
-			b->failed = true; /* a stand-in keeps later lines from failing for this one */
-			return;
-		}
+		if (!lower_eval(b->w, e->expr, e->name, &v))
+			b->failed = true; /* v is a stand-in that keeps later lines from failing for this one */
 		if (v.kind == V_TENSOR)
 			v.path = e->name;
 		lower_bind(b->w, e->name, v);
 	}
+}
+
+static const char *
+shape_text(Build *b, const Val *v)
+{
+	const char *s = "";
+	for (int i = 0; v->kind == V_TENSOR && i < v->node->nd; i++)
+		s = arena_printf(b->arena, "%s%s%s: %ld", s, i ? ", " : "", v->ax[i], (long)v->node->dim[i]);
+	return v->kind == V_TENSOR ? arena_printf(b->arena, "a tensor [%s]", s) : "no tensor";
 }
 
 /* Drops axes of size 1 so that what is left is [b]. */
@@ -119,7 +126,7 @@ per_row(Build *b, Val *v, Loc l, const char *what)
 	while (at >= 0 && at < v->node->nd && strcmp(v->ax[at], "b"))
 		at++;
 	if (at < 0 || at == v->node->nd || node_count(v->node) != b->batch || v->node->dim[at] != b->batch) {
-		error_at(l, "%s must be one number a row: a tensor with axis b and nothing else larger than 1", what);
+		error_at(l, "%s must be one number a row, [b: %ld] and no other axis larger than 1: this is %s", what, (long)b->batch, shape_text(b, v));
 		b->failed = true;
 		return false;
 	}
@@ -134,6 +141,32 @@ typedef struct Heads {
 	Node *pred[64];
 	int n;
 } Heads;
+
+/* Whether the library has a definition of this kind under the call's name. */
+static bool
+need_def(Build *b, const Ast *call, const char *kind)
+{
+	const char *known[256], *near;
+	size_t n = 0;
+	int ndef;
+	Ast **def = lib_defs(b->lib, &ndef);
+	const Ast *found = lib_find(b->lib, call->s);
+	if (found && !strcmp(found->t, kind))
+		return true;
+	for (int i = 0; i < ndef && n < LEN(known); i++)
+		if (!strcmp(def[i]->t, kind))
+			known[n++] = def[i]->s;
+	near = nearest_name(call->s, known, n);
+	const char *article = strchr("aeiou", kind[0]) ? "an" : "a";
+	if (found)
+		error_at(call->loc, "'%s' is %s %s, and %s %s is needed", call->s, strchr("aeiou", found->t[0]) ? "an" : "a", found->t, article, kind);
+	else if (near)
+		error_at(call->loc, "no %s is called '%s'; did you mean '%s'?", kind, call->s, near);
+	else
+		error_at(call->loc, "no %s is called '%s'", kind, call->s);
+	b->failed = true;
+	return false;
+}
 
 /* The call of a loss with what the model file adds to it. */
 static Ast *
@@ -174,12 +207,13 @@ lower_heads(Build *b, Heads *h)
 		Val args[2], out;
 		while (strcmp(m->data.target[t].name, l->name))
 			t++;
-		if (!lower_eval(b->w, l->of, l->name, &args[0]) || !per_row(b, &args[0], l->loc, "a prediction")) {
+		if (!need_def(b, l->loss, "loss") || !lower_eval(b->w, l->of, l->name, &args[0]) ||
+		    !per_row(b, &args[0], l->of->loc, "a prediction")) {
 			b->failed = true;
 			continue;
 		}
 		args[1] = val_tensor(fetch(b, DT_F32, 1, (int64_t)m->data.ninput + t), (const char *[]){"b"});
-		if (!lower_call(b->w, l->loss->s, args, 2, loss_call(b, l), l->name, &out) || !per_row(b, &out, l->loc, "a loss")) {
+		if (!lower_call(b->w, l->loss->s, args, 2, loss_call(b, l), l->name, &out) || !per_row(b, &out, l->loss->loc, "a loss")) {
 			b->failed = true;
 			continue;
 		}
@@ -263,7 +297,6 @@ optimize(Build *b, Node *loss)
 	Node **wrt = arena_alloc(b->arena, (size_t)g->nparam * sizeof *wrt), **d = arena_alloc(b->arena, (size_t)g->nparam * sizeof *d);
 	const Ast *opt = b->m->optimizer, *sched = b->m->schedule;
 	Ast *call = arena_alloc(b->arena, sizeof *call);
-	const Ast *def = lib_find(b->lib, opt->s);
 	Val rate = val_num(1e-3, false), out, args[4], sargs[2];
 	int64_t total = pack_params(g);
 	for (int i = 0; i < g->nparam; i++)
@@ -273,11 +306,6 @@ optimize(Build *b, Node *loss)
 	if (b->m->clip_norm > 0)
 		grad = clip(g, grad, b->m->clip_norm);
 	step = mk2(g, P_add, step, mk_like(g, 1, step));
-	if (!def || strcmp(def->t, "optimizer")) {
-		error_at(opt->loc, "no optimizer is called '%s'", opt->s);
-		b->failed = true;
-		return;
-	}
 	*call = *opt; /* lr goes in as the scheduled rate */
 	call->kid = arena_alloc(b->arena, (size_t)opt->nkid * sizeof *call->kid);
 	call->nkid = 0;
@@ -288,12 +316,21 @@ optimize(Build *b, Node *loss)
 			call->kid[call->nkid++] = a;
 		else if (!lower_eval(b->w, a->kind == A_NAMED ? a->kid[0] : a, "", &rate))
 			b->failed = true;
+		else if (rate.kind != V_NUM || !(rate.f > 0))
+			b->failed = (error_at(a->loc, "the learning rate lr must be a number greater than 0"), true);
 	}
+	if (b->failed)
+		return;
 	sargs[0] = val_tensor(step, NULL);
 	sargs[1] = val_tensor(mk_cast(g, run_state(g, "run.total_steps", DT_I32), DT_F32), NULL);
 	if (sched) {
 		Val s;
 		if (!lower_call(b->w, sched->s, sargs, 2, (Ast *)sched, "schedule", &s)) {
+			b->failed = true;
+			return;
+		}
+		if (s.kind != V_NUM && (s.kind != V_TENSOR || s.node->nd)) {
+			error_at(sched->loc, "a schedule must give one number: this gives %s", shape_text(b, &s));
 			b->failed = true;
 			return;
 		}
@@ -348,9 +385,10 @@ build_train(Arena *a, Lib *l, const Model *m)
 	add_run_states(b.g);
 	b.rows = train_rows(b.g, b.batch);
 	bind_inputs(&b);
+	need_def(&b, m->optimizer, "optimizer");
+	if (m->schedule)
+		need_def(&b, m->schedule, "schedule");
 	lower_network(&b);
-	if (b.failed)
-		return NULL;
 	lower_heads(&b, &h);
 	if (b.failed)
 		return NULL;

@@ -129,6 +129,14 @@ make_dot(Graph *to, Factor *a, Factor *b, const Node *x, const bool *summed, con
 			if (order[j] == i)
 				inverse[place++] = j;
 	d = mk_permute(to, d, inverse);
+	for (int i = 0, place = nd = 0; i < x->nd; i++) { /* where neither factor varies the result repeats */
+		bool has = a->has[i] || b->has[i];
+		if (summed[i] || (!has && x->dim[i] == 1))
+			continue;
+		at[nd] = has ? place++ : -1;
+		dim[nd++] = x->dim[i];
+	}
+	d = mk_expand(to, d, dim, nd, at);
 	return mk_reshape(to, d, n->dim, n->nd); /* dims of size 1 come back */
 }
 

@@ -3,6 +3,7 @@
 #include "runtime.h"
 #include "session.h"
 
+#include <signal.h>
 #include <string.h>
 
 #ifndef MMC_VERSION
@@ -78,6 +79,7 @@ run_command(const Command *c, int argc, char **argv)
 int
 main(int argc, char **argv)
 {
+	signal(SIGXFSZ, SIG_IGN); /* a file that grows past its limit is an error with a message, as a full disk is */
 	int status = 0;
 	if (argc < 2) {
 		print_help(stderr);
