@@ -84,6 +84,20 @@ void align(Lower *w, Ast *at, Val *v, int n);
 Val apply_prim(Lower *w, Ast *at, Prim op, Val *v, int n); /* elementwise, after align; folds numbers */
 Val permute_to(Lower *w, Val v, const char *const *ax);    /* the same axes in another order */
 
+typedef struct Axes {
+	const char *ax[MAXDIM];
+	int64_t dim[MAXDIM];
+	const Val *from[MAXDIM];
+	int n;
+} Axes;
+Val expand_to(Lower *w, const Val *v, const Axes *u); /* repeats v to the axes */
+int64_t axis_size_arg(Lower *w, Ast *size, const char *axis); /* the size of an axis, checked */
+
+/* declare.c */
+void declare_param(Lower *w, Ast *d);
+void declare_state(Lower *w, Ast *d);
+void set_state(Lower *w, Ast *e); /* update m = e, m := e */
+
 /* call.c */
 Val call_def(Lower *w, const Ast *def, Ast *call, Val *piped);
 Val call_any(Lower *w, Ast *call, Val *piped); /* call: A_CALL or A_NAME */
