@@ -28,7 +28,7 @@ int64_t nvrtc_spills(const char *log);
 	F(cuDeviceGetCount) F(cuDeviceGet) F(cuDeviceGetName) F(cuDeviceGetAttribute)               \
 	F(cuDevicePrimaryCtxRetain) F(cuDevicePrimaryCtxRelease) F(cuCtxSetCurrent)                 \
 	F(cuStreamCreate) F(cuStreamDestroy) F(cuStreamSynchronize)                                 \
-	F(cuStreamBeginCapture) F(cuStreamEndCapture)                                               \
+	F(cuStreamBeginCapture) F(cuStreamEndCapture) F(CAPTURE_INFO) F(cuStreamUpdateCaptureDependencies) \
 	F(cuMemGetInfo) F(cuMemAlloc) F(cuMemFree) F(cuMemAllocHost) F(cuMemFreeHost)               \
 	F(cuMemcpyHtoDAsync) F(cuMemcpyDtoHAsync) F(cuMemcpyDtoDAsync) F(cuMemsetD8Async)           \
 	F(cuModuleLoadData) F(cuModuleUnload) F(cuModuleGetFunction)                                \
@@ -40,6 +40,14 @@ int64_t nvrtc_spills(const char *log);
 #define CUDA_FUNCS_12_4(F) F(cuFuncGetParamInfo)
 #else
 #define CUDA_FUNCS_12_4(F)
+#endif
+/* Version 12 gives the two without the edges' data, which are not used here. */
+#if CUDA_VERSION >= 13000
+#define CAPTURE_INFO cuStreamGetCaptureInfo
+#define EDGE_DATA(x) x,
+#else
+#define CAPTURE_INFO cuStreamGetCaptureInfo_v2
+#define EDGE_DATA(x)
 #endif
 #define LT_FUNCS(F)                                                                                 \
 	F(cublasLtCreate) F(cublasLtDestroy) F(cublasLtGetVersion) F(cublasLtGetStatusString)       \
@@ -111,7 +119,8 @@ typedef struct CudaGemm {
 	int64_t step_a, step_b, step_c; /* bytes between them */
 	char *A, *B, *C;
 	void *work;
-	size_t work_bytes;
+	size_t work_bytes;              /* that it may use */
+	size_t work_used;               /* by the chosen algorithm */
 	const char *where;
 } CudaGemm;
 

@@ -199,6 +199,7 @@ time_algos(Cuda *c, CudaGemm *x, const cublasLtMatmulHeuristicResult_t *r, int n
 	if (chosen < 0)
 		return fail(e, "%s", last.msg);
 	x->algo = r[chosen].algo;
+	x->work_used = r[chosen].workspaceSize;
 	return true;
 }
 
@@ -232,7 +233,9 @@ stored_algo(Cuda *c, CudaGemm *x, const char *key)
 	if (ok)
 		memcpy(&x->algo, bytes, n);
 	free(bytes);
-	return ok && !c->lt.cublasLtMatmulAlgoCheck(c->blas, x->op, x->a, x->b, x->c, x->c, &x->algo, &r) && r.workspaceSize <= x->work_bytes;
+	ok = ok && !c->lt.cublasLtMatmulAlgoCheck(c->blas, x->op, x->a, x->b, x->c, x->c, &x->algo, &r) && r.workspaceSize <= x->work_bytes;
+	x->work_used = ok ? r.workspaceSize : x->work_bytes;
+	return ok;
 }
 
 /* Bytes from the first to the last element of C in one call of the loop, and over all calls. */
@@ -260,8 +263,10 @@ choose_algo(Cuda *c, CudaGemm *x, const PlanGemm *g, const uint32_t align[3], bo
 	bool stored = stored_algo(c, x, k.hex);
 	if (!stored && !find_algos(c, x, align, r, &n, e))
 		return false;
-	if (!stored)
+	if (!stored) {
 		x->algo = r[0].algo;
+		x->work_used = r[0].workspaceSize;
+	}
 	if (!may_write) {
 		if (!CU(c, "", &ignored, cuMemAlloc(&scratch, extent(g))))
 			return true;
@@ -271,6 +276,7 @@ choose_algo(Cuda *c, CudaGemm *x, const PlanGemm *g, const uint32_t align[3], bo
 		ok = warm_up(c, x, e);
 	} else if ((ok = time_algos(c, x, r, n, e)) && !kernel_cache_put(k.hex, ".algo", &x->algo, sizeof x->algo, &ignored)) {
 		x->algo = r[0].algo;
+		x->work_used = r[0].workspaceSize;
 		ok = warm_up(c, x, e);
 	}
 	if (scratch)

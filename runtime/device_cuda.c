@@ -1,8 +1,10 @@
-/* The CUDA device: a program becomes one CUDA graph when it is prepared; running it is launching that graph.
+/* The CUDA device: a program becomes one CUDA graph when it is prepared; running it is launching that graph. The graph's
+   edges are the program's dependencies (depend.c), not its order: what does not depend on each other runs side by side.
 
    Small programs have a second graph that holds several repetitions, so that the launch from the host (some microseconds)
    is paid once for up to MANY steps. All work is on one stream; nothing here waits for it but sync, download and full staging. */
 #include "cuda_api.h"
+#include "depend.h"
 
 #if HAVE_CUDA
 
@@ -13,6 +15,7 @@
 #define SMALL ((size_t)64 << 10)   /* a transfer up to here is staged */
 #define MANY 16                    /* repetitions in the second graph, at most */
 #define MANY_NODES 2048            /* instructions in the second graph, at most */
+#define WORK_PARTS 4               /* of the workspace */
 #define PROFILE_COPIES 20
 #define SMEM_DEFAULT (48u << 10)   /* above it a kernel must ask */
 
@@ -25,12 +28,14 @@ typedef struct CudaOp {
 	size_t bytes;
 	CudaGemm gemm;
 	const char *where;
+	CUgraphNode last; /* while capturing: of its latest issue */
 } CudaOp;
 
 struct Exec {
 	Arena arena;
 	uint32_t nop;
 	CudaOp *op;
+	Depend *depend; /* two repetitions */
 	CUgraphExec one, many; /* NULL for a program without instructions; many also where one repetition is large */
 	int64_t repeats;       /* in many */
 };
@@ -146,33 +151,26 @@ emit_op(Cuda *c, const void *work, Err *e)
 	case I_GEMM:
 		return cuda_gemm_launch(c, &o->gemm, e);
 	case I_COPY:
-		return !o->bytes || CU(c, o->where, e, cuMemcpyDtoDAsync(o->dst, o->src, o->bytes, c->stream));
+		return CU(c, o->where, e, cuMemcpyDtoDAsync(o->dst, o->src, o->bytes, c->stream));
 	case I_ZERO:
-		return !o->bytes || CU(c, o->where, e, cuMemsetD8Async(o->dst, 0, o->bytes, c->stream));
+		return CU(c, o->where, e, cuMemsetD8Async(o->dst, 0, o->bytes, c->stream));
 	}
 	return fail(e, "%s: unknown instruction", o->where);
 }
 
+/* Starts recording what the stream is given. */
 static bool
-emit_program(Cuda *c, const void *work, Err *e)
+begin_capture(Cuda *c, Err *e)
 {
-	const Exec *x = work;
-	for (uint32_t i = 0; i < x->nop; i++)
-		if (!emit_op(c, &x->op[i], e))
-			return false;
-	return true;
+	return CU(c, "", e, cuStreamBeginCapture(c->stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
 }
 
-bool
-cuda_capture(Cuda *c, CudaEmit emit, const void *work, int copies, CUgraphExec *out, Err *e)
+/* Ends it, also on failure: the stream must stay usable. ok: what was recorded is wanted. */
+static bool
+end_capture(Cuda *c, bool ok, CUgraphExec *out, Err *e)
 {
 	CUgraph graph = NULL;
-	bool ok = CU(c, "", e, cuStreamBeginCapture(c->stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
-	if (!ok)
-		return false;
-	for (int i = 0; ok && i < copies; i++)
-		ok = emit(c, work, e);
-	CUresult r = c->cu.cuStreamEndCapture(c->stream, &graph); /* ended also on failure: the stream must stay usable */
+	CUresult r = c->cu.cuStreamEndCapture(c->stream, &graph);
 	ok = ok && cuda_ok(&c->cu, r, "cuStreamEndCapture", "", e);
 	*out = NULL;
 	ok = ok && CU(c, "", e, cuGraphInstantiateWithFlags(out, graph, 0)) && CU(c, "", e, cuGraphUpload(*out, c->stream));
@@ -183,6 +181,81 @@ cuda_capture(Cuda *c, CudaEmit emit, const void *work, int copies, CUgraphExec *
 		*out = NULL;
 	}
 	return ok;
+}
+
+bool
+cuda_capture(Cuda *c, CudaEmit emit, const void *work, int copies, CUgraphExec *out, Err *e)
+{
+	bool ok = begin_capture(c, e);
+	if (!ok)
+		return false;
+	for (int i = 0; ok && i < copies; i++)
+		ok = emit(c, work, e);
+	return end_capture(c, ok, out, e);
+}
+
+/* What is issued next waits for the n nodes and for nothing else. */
+static bool
+wait_for(Cuda *c, CUgraphNode *node, size_t n, const char *where, Err *e)
+{
+	return CU(c, where, e, cuStreamUpdateCaptureDependencies(c->stream, node, EDGE_DATA(NULL) n, CU_STREAM_SET_CAPTURE_DEPENDENCIES));
+}
+
+/* The node that was issued last, which all of its instruction leads to. */
+static bool
+last_node(Cuda *c, CUgraphNode *out, const char *where, Err *e)
+{
+	CUstreamCaptureStatus status;
+	const CUgraphNode *node;
+	size_t n = 0;
+	if (!CU(c, where, e, CAPTURE_INFO(c->stream, &status, NULL, NULL, &node, EDGE_DATA(NULL) &n)))
+		return false;
+	*out = n ? node[n - 1] : NULL;
+	return n == 1 || fail(e, "%s: the instruction left %zu open ends in the graph", where, n);
+}
+
+static bool
+nothing_to_do(const CudaOp *o)
+{
+	return (o->kind == I_COPY || o->kind == I_ZERO) && !o->bytes;
+}
+
+/* Nodes of those that instruction i of a repetition waits for. */
+static size_t
+nodes_before(const Exec *x, uint32_t i, bool first, CUgraphNode *out)
+{
+	size_t n = 0;
+	const Depend *d = &x->depend[x->nop + i];
+	for (uint32_t k = 0; k < d->n; k++) {
+		if (first && d->on[k] < x->nop)
+			continue;
+		out[n++] = x->op[d->on[k] % x->nop].last;
+	}
+	return n;
+}
+
+static bool
+capture_copy(Cuda *c, Exec *x, bool first, CUgraphNode *before, Err *e)
+{
+	for (uint32_t i = 0; i < x->nop; i++) {
+		CudaOp *o = &x->op[i];
+		if (nothing_to_do(o)) /* nothing waits for it either */
+			continue;
+		if (!wait_for(c, before, nodes_before(x, i, first, before), o->where, e) || !emit_op(c, o, e) || !last_node(c, &o->last, o->where, e))
+			return false;
+	}
+	return true;
+}
+
+static bool
+capture_repeats(Cuda *c, Exec *x, int64_t copies, CUgraphExec *out, Err *e)
+{
+	CUgraphNode *before = xcalloc(2 * x->nop, sizeof *before);
+	bool ok = begin_capture(c, e), begun = ok;
+	for (int64_t i = 0; ok && i < copies; i++)
+		ok = capture_copy(c, x, i == 0, before, e);
+	free(before);
+	return begun && end_capture(c, ok, out, e);
 }
 
 bool
@@ -315,8 +388,26 @@ capture_program(Cuda *c, Exec *x, Err *e)
 	if (!x->nop)
 		return true;
 	x->repeats = MANY_NODES / x->nop < MANY ? MANY_NODES / x->nop : MANY;
-	return cuda_capture(c, emit_program, x, 1, &x->one, e) &&
-	       (x->repeats < 2 || cuda_capture(c, emit_program, x, (int)x->repeats, &x->many, e)) && drain(c, e);
+	return capture_repeats(c, x, 1, &x->one, e) && (x->repeats < 2 || capture_repeats(c, x, x->repeats, &x->many, e)) && drain(c, e);
+}
+
+/* Products that need little workspace take turns with its parts, so that they need not wait for each other. */
+static void
+share_workspace(Exec *x, char *base, uint64_t bytes, WorkSpan *work)
+{
+	uint64_t part = bytes / WORK_PARTS / 256 * 256, turn = 0;
+	for (uint32_t i = 0; i < x->nop; i++) {
+		CudaGemm *g = &x->op[i].gemm;
+		if (x->op[i].kind != I_GEMM || !g->work_used)
+			continue;
+		if (g->work_used <= part) {
+			work[i] = (WorkSpan){turn++ % WORK_PARTS * part, part};
+			g->work = base + work[i].off;
+			g->work_bytes = part;
+		} else {
+			work[i].bytes = bytes;
+		}
+	}
 }
 
 static Exec *
@@ -326,11 +417,16 @@ cuda_prepare(Device *d, const PlanTargetset *s, const PlanProgram *p, const Bind
 	if (!enter(c, e))
 		return NULL;
 	Exec *x = xcalloc(1, sizeof *x);
+	WorkSpan *work = arena_alloc(&x->arena, p->ninstr * sizeof *work);
 	CUmodule *module = arena_alloc(&x->arena, s->nmodule * sizeof *module);
 	bool ok = load_modules(c, x, s, p, module, e);
 	x->op = arena_alloc(&x->arena, p->ninstr * sizeof *x->op);
 	for (x->nop = 0; ok && x->nop < p->ninstr; x->nop++)
 		ok = prepare_op(c, x, s, p, &p->instr[x->nop], b, module, &x->op[x->nop], e);
+	if (ok) {
+		share_workspace(x, b->base[SP_WORK], p->work_bytes, work);
+		x->depend = depend_find(&x->arena, p, work);
+	}
 	if (!ok || !capture_program(c, x, e)) {
 		cuda_drop(d, x);
 		return NULL;
@@ -370,7 +466,7 @@ cuda_profile(Device *d, Exec *x, int times, InstrTime *t, Err *e)
 		return false;
 	for (uint32_t i = 0; i < x->nop; i++) {
 		t[i].seconds = 0;
-		if ((x->op[i].kind == I_COPY || x->op[i].kind == I_ZERO) && !x->op[i].bytes)
+		if (nothing_to_do(&x->op[i]))
 			continue;
 		if (!cuda_time(c, emit_op, &x->op[i], PROFILE_COPIES, times > 0 ? times : 1, &t[i].seconds, e))
 			return false;
