@@ -65,13 +65,24 @@ source_for_kernel(Sources *s)
 	return &s->module[s->n - 1];
 }
 
+/* Adds a kernel to the program; the step that runs it. */
+static Step *
+add_kernel(Gen *c, const Node *tell, const char *name, Launch l)
+{
+	c->p.kernel[c->p.nkernel] = (PlanKernel){.name = (char *)name, .module = (uint32_t)c->src->n - 1, .grid = (uint32_t)l.grid, .block = (uint32_t)l.block, .smem = (uint32_t)l.smem};
+	Step *s = step_new(c, I_KERNEL, tell, name);
+	s->instr.index = c->p.nkernel++;
+	return s;
+}
+
+/* n: the node of an R_SCATTER region, else NULL. */
 static void
-gen_kernel(Gen *c, int region)
+gen_kernel(Gen *c, int region, Node *n)
 {
 	Arena scratch = {0};
-	Kernel *k = kernel_lower(&scratch, c->f, region);
+	Kernel *k = kernel_lower(&scratch, c->f, region, n);
 	const Region *r = &c->f->region[region];
-	Node *tell = r->node[r->nnode - 1];
+	Node *tell = n ? n : r->node[r->nnode - 1];
 	Launch l = {1, 1, 0};
 	Text *source = source_for_kernel(c->src);
 	if (k->fail)
@@ -85,9 +96,7 @@ gen_kernel(Gen *c, int region)
 		emit_kernel_cuda(source, k, name, &l);
 	else
 		emit_kernel_c(source, k, name);
-	c->p.kernel[c->p.nkernel] = (PlanKernel){.name = name, .module = (uint32_t)c->src->n - 1, .grid = (uint32_t)l.grid, .block = (uint32_t)l.block, .smem = (uint32_t)l.smem};
-	Step *s = step_new(c, I_KERNEL, tell, name);
-	s->instr.index = c->p.nkernel++;
+	Step *s = add_kernel(c, tell, name, l);
 	for (int i = 0; i < k->narg; i++) {
 		bool written = i >= k->nload;
 		add_use(s, k->arg[i], 0, 0, written);
@@ -98,6 +107,31 @@ gen_kernel(Gen *c, int region)
 		if (k->val[i]->kind == LV_PRIM || k->val[i]->kind == LV_REDUCE)
 			s->instr.flops += (double)k->outer * (k->val[i]->axes >> k->nouter || k->val[i]->kind == LV_REDUCE ? (double)k->row : 1);
 	arena_free(&scratch);
+}
+
+static void
+gen_sort(Gen *c, Node *n)
+{
+	Launch l = {0};
+	char *name = arena_printf(c->arena, "%s_k%u_sort", c->g->name, c->p.nkernel);
+	emit_sort_cuda(source_for_kernel(c->src), n, name, &l);
+	Step *s = add_kernel(c, n, name, l);
+	add_use(s, n->in[0], 0, 0, false);
+	add_use(s, n, 0, 0, true);
+	s->instr.nout = 1;
+	s->instr.traffic = node_bytes(n->in[0]) + node_bytes(n);
+}
+
+static void
+gen_scatter(Gen *c, int region)
+{
+	const Region *r = &c->f->region[region];
+	for (int i = 0; i < r->nnode; i++) {
+		if (r->node[i]->op == P_sort)
+			gen_sort(c, r->node[i]);
+		else
+			gen_kernel(c, region, r->node[i]);
+	}
 }
 
 /* Bytes from the first to past the last element of a strided matrix (and its batches). */
@@ -129,15 +163,16 @@ gen_gemm(Gen *c, int region)
 	Text small = {0};
 	char *name = arena_printf(c->arena, "%s_k%u_dot", c->g->name, c->p.nkernel);
 	bool own = c->o->cuda && c->o->fuse && emit_small_dot(&small, &m, name, &l);
-	Step *s = step_new(c, own ? I_KERNEL : I_GEMM, dot, arena_printf(c->arena, "dot %ldx%ldx%ld%s", (long)g->m, (long)g->n, (long)g->k, bias ? " bias" : ""));
+	Step *s;
 	if (own) {
 		text_add(source_for_kernel(c->src), small.s, small.n);
-		c->p.kernel[c->p.nkernel] = (PlanKernel){.name = name, .module = (uint32_t)c->src->n - 1, .grid = (uint32_t)l.grid, .block = (uint32_t)l.block};
-		s->instr.index = c->p.nkernel++;
+		s = add_kernel(c, dot, name, l);
 	} else {
+		s = step_new(c, I_GEMM, dot, "");
 		s->instr.index = c->p.ngemm;
 		c->p.gemm[c->p.ngemm++] = m.g;
 	}
+	s->instr.what = arena_printf(c->arena, "dot %ldx%ldx%ld%s", (long)g->m, (long)g->n, (long)g->k, bias ? " bias" : "");
 	free(small.s);
 	uint64_t size = dtype_bytes(dot->in[0]->dt);
 	add_use(s, m.a, (uint64_t)m.aoff * size, extent(g->dtype, g->m, g->ars, g->k, g->acs, g, g->a0, g->a1), false);
@@ -284,7 +319,7 @@ codegen(Graph *g, const Places *places, const CodegenOptions *o, Sources *src)
 {
 	Gen c = {.g = g, .arena = g->arena, .places = places, .o = o, .src = src};
 	c.f = fuse(g, o->fuse);
-	size_t n = (size_t)(c.f->norder + c.f->nfill) + 1;
+	size_t n = (size_t)(2 * c.f->norder + c.f->nfill) + 1; /* a region is at most two kernels */
 	c.p.name = arena_strdup(c.arena, g->name);
 	c.p.batch = g->batch;
 	c.p.kernel = arena_alloc(c.arena, n * sizeof *c.p.kernel);
@@ -295,7 +330,8 @@ codegen(Graph *g, const Places *places, const CodegenOptions *o, Sources *src)
 		switch (c.f->region[r].kind) {
 		case R_GEMM: gen_gemm(&c, r); break;
 		case R_PACK: gen_fills(&c, c.f->region[r].node[0]); break;
-		default: gen_kernel(&c, r);
+		case R_SCATTER: gen_scatter(&c, r); break;
+		case R_LOOP: gen_kernel(&c, r, NULL); break;
 		}
 	}
 	finish(&c);

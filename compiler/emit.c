@@ -355,7 +355,7 @@ kernel_name(Arena *a, const Kernel *k, int index)
 	int n = 0;
 	text_printf(&t, "k%d", index);
 	if (k->scatter) {
-		text_puts(&t, "_scatter_add");
+		text_printf(&t, "_%s", prim_info[k->store[0].node->op].name);
 		n = 1;
 	}
 	for (int i = k->nval - 1; i >= 0 && n < 4; i--) {

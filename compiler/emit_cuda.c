@@ -3,23 +3,14 @@
    map     a thread does W neighbours of the last axis, W = 4 where loads can be 16 bytes wide
    row     T threads share a row, T a power of two up to a warp, or a block; each holds its elements in registers from
            level to level; a reduction combines over the T threads in a fixed tree
-   serial  a thread, or Y of them, walk the row of one outer place; neighbours in the warp are neighbours in memory
-   scatter a block owns some rows of the result: it lists the positions that hit them, in order, and adds them in order
+   serial  a thread, or Y of them, walk the rows of one outer place, or of four; neighbours in the warp are neighbours in memory
+   scatter emit_scatter.c
 
    No float atomics anywhere: reruns are bitwise equal. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "emit.h"
-
-typedef struct Shape {
-	int width;      /* W: elements side by side */
-	int threads;    /* T: threads a row (row), 1 else */
-	int chunks;     /* W-wide pieces a thread (row) */
-	bool exact;     /* the row divides evenly */
-	int lane_axis;  /* innermost axis of the lanes, -1 none */
-	const char *first; /* name of the lane place of w = 0 */
-} Shape;
+#include "emit_cuda.h"
 
 /* Can the index be read four wide along the axis? */
 static bool
@@ -53,14 +44,14 @@ wide_store(const Emit *e, const Shape *s, const LStore *st)
 	return s->width == 4 && dtype_bytes(st->node->dt) >= 2 && is_lane(e, st->val) && wide(e, st->ix, s->lane_axis);
 }
 
-static bool
-computed(const LVal *v)
+bool
+cu_computed(const LVal *v)
 {
 	return v->kind != LV_CONST && v->kind != LV_INDEX && v->kind != LV_REDUCE;
 }
 
-static void
-put_value(Emit *e, const LVal *v, bool keep)
+void
+cu_value(Emit *e, const LVal *v, bool keep)
 {
 	char *s = val_expr(e, v);
 	if (keep)
@@ -71,13 +62,13 @@ put_value(Emit *e, const LVal *v, bool keep)
 	free(s);
 }
 
-static void
-put_uniform(Emit *e, int level)
+void
+cu_uniform(Emit *e, int level)
 {
 	Kernel *k = e->k;
 	for (int i = 0; i < k->nval; i++)
-		if (computed(k->val[i]) && !is_lane(e, k->val[i]) && k->val[i]->level == level)
-			put_value(e, k->val[i], false);
+		if (cu_computed(k->val[i]) && !is_lane(e, k->val[i]) && k->val[i]->level == level)
+			cu_value(e, k->val[i], false);
 }
 
 static void
@@ -89,8 +80,8 @@ put_store(Emit *e, const LStore *s)
 	free(v);
 }
 
-static void
-put_signature(Emit *e, const char *name, int block)
+void
+cu_signature(Emit *e, const char *name, int block)
 {
 	Kernel *k = e->k;
 	text_printf(e->t, "extern \"C\" __global__ void __launch_bounds__(%d)\n%s(", block, name);
@@ -122,12 +113,13 @@ put_accumulate(Emit *e, int stage)
 		LVal *v = k->val[i];
 		if (v->kind != LV_REDUCE || v->in[0]->level != stage)
 			continue;
-		char *s = val_ref(e, v->in[0]);
+		char *s = val_ref(e, v->in[0]), *sum = val_ref(e, v);
 		if (v->node->op != P_reduce_max)
-			emit_line(e, "v%d += %s;", i, s);
+			emit_line(e, "%s += %s;", sum, s);
 		else
-			emit_line(e, "v%d = mm_max(%s, v%d);", i, s, i);
+			emit_line(e, "%s = mm_max(%s, %s);", sum, s, sum);
 		free(s);
+		free(sum);
 	}
 }
 
@@ -142,8 +134,8 @@ put_combine(Emit *e, int stage, int threads)
 	}
 }
 
-static void
-wide_loads(Emit *e, const Shape *s, const bool *need, int stage)
+void
+cu_wide_loads(Emit *e, const Shape *s, const bool *need, int stage)
 {
 	for (int i = 0; i < e->k->nval; i++) {
 		LVal *v = e->k->val[i];
@@ -163,7 +155,7 @@ put_piece(Emit *e, const Shape *s, int stage, const bool *need, const char *open
 {
 	Kernel *k = e->k;
 	if (s->width == 4) {
-		wide_loads(e, s, need, stage);
+		cu_wide_loads(e, s, need, stage);
 		for (int i = 0; i < k->nstore; i++)
 			if (k->store[i].val->level == stage && wide_store(e, s, &k->store[i]))
 				emit_line(e, "%s s%d[4];", ctype(k->store[i].node->dt), i);
@@ -174,10 +166,10 @@ put_piece(Emit *e, const Shape *s, int stage, const bool *need, const char *open
 	}
 	for (int i = 0; i < k->nval; i++) {
 		LVal *v = k->val[i];
-		if (!need[i] || !computed(v) || (e->saved[i] && v->level < stage))
+		if (!need[i] || !cu_computed(v) || (e->saved[i] && v->level < stage))
 			continue;
 		if (e->place[i] != PL_VECTOR)
-			put_value(e, v, e->saved[i]);
+			cu_value(e, v, e->saved[i]);
 	}
 	put_accumulate(e, stage);
 	for (int i = 0; i < k->nstore; i++) {
@@ -206,8 +198,8 @@ put_piece(Emit *e, const Shape *s, int stage, const bool *need, const char *open
 	}
 }
 
-static void
-forget_locals(Emit *e)
+void
+cu_forget(Emit *e)
 {
 	for (int i = 0; i < e->k->nval; i++)
 		if (is_lane(e, e->k->val[i]) && (e->place[i] == PL_PLAIN || e->place[i] == PL_VECTOR))
@@ -216,8 +208,8 @@ forget_locals(Emit *e)
 
 /* ---- map ---- */
 
-static bool
-any_wide(const Emit *e, const Shape *s)
+bool
+cu_any_wide(const Emit *e, const Shape *s)
 {
 	for (int i = 0; i < e->k->nval; i++)
 		if (wide_load(e, s, e->k->val[i]))
@@ -240,18 +232,18 @@ map_kernel(Emit *e, const char *name, Launch *l)
 	s.lane_axis = last;
 	if (last >= 0 && k->size[last] % 4 == 0 && k->outer >= 4096) {
 		s.width = 4;
-		if (!any_wide(e, &s))
+		if (!cu_any_wide(e, &s))
 			s.width = 1;
 	}
 	int64_t n = k->outer / s.width;
 	l->block = n >= 256 ? 256 : n > 32 ? (int)((n + 31) / 32 * 32) : 32;
 	l->grid = (int)((n + l->block - 1) / l->block);
-	put_signature(e, name, l->block);
+	cu_signature(e, name, l->block);
 	emit_line(e, "const int p = blockIdx.x * %d + threadIdx.x;", l->block);
 	emit_line(e, "if (p >= %ld) return;", (long)n);
 	bool *need = arena_alloc(k->arena, (size_t)k->nval);
 	for (int i = 0; i < k->nval; i++)
-		need[i] = computed(k->val[i]) && is_lane(e, k->val[i]);
+		need[i] = cu_computed(k->val[i]) && is_lane(e, k->val[i]);
 	int64_t size = last >= 0 ? k->size[last] : 1;
 	if (last >= 0)
 		k->size[last] /= s.width;
@@ -264,7 +256,7 @@ map_kernel(Emit *e, const char *name, Launch *l)
 		e->indent++;
 		emit_line(e, "const int i%d = f;", last);
 	}
-	put_uniform(e, 0);
+	cu_uniform(e, 0);
 	put_piece(e, &s, 0, need, s.width == 4 ? arena_printf(k->arena, "const int i%d = f + w;", last) : "");
 	if (s.width == 4) {
 		e->indent--;
@@ -275,7 +267,7 @@ map_kernel(Emit *e, const char *name, Launch *l)
 
 /* ---- row ---- */
 
-static int
+int
 pow2_at_least(int64_t n, int most)
 {
 	int p = 1;
@@ -291,7 +283,7 @@ row_shape(Emit *e, Shape *s)
 	int64_t row = k->row;
 	s->lane_axis = k->naxis - 1;
 	s->width = k->size[k->naxis - 1] % 4 == 0 && row >= 64 ? 4 : 1;
-	if (s->width == 4 && !any_wide(e, s))
+	if (s->width == 4 && !cu_any_wide(e, s))
 		s->width = 1;
 	s->threads = pow2_at_least((row + s->width - 1) / s->width, 32);
 	if (row >= 512 && k->outer < 132 * 8) /* few rows: a block each */
@@ -303,9 +295,8 @@ row_shape(Emit *e, Shape *s)
 	return s->chunks * s->width <= (s->threads == 1024 ? 16 : 32);
 }
 
-/* The row's axes from its flat place r. */
-static const char *
-row_axes(Emit *e, const char *place)
+const char *
+cu_row_axes(Emit *e, const char *place)
 {
 	Kernel *k = e->k;
 	Text t = {0};
@@ -331,7 +322,7 @@ row_stage(Emit *e, const Shape *s, int stage, bool looped)
 {
 	Kernel *k = e->k;
 	bool *need = arena_alloc(k->arena, (size_t)k->nval);
-	put_uniform(e, stage);
+	cu_uniform(e, stage);
 	if (!stage_values(e, stage, need))
 		return;
 	put_accumulators(e, stage);
@@ -345,11 +336,11 @@ row_stage(Emit *e, const Shape *s, int stage, bool looped)
 	emit_line(e, "const int f = (c * %d + t) * %d;", s->threads, s->width);
 	if (!s->exact)
 		emit_line(e, "if (f >= %ld) break;", (long)k->row);
-	emit_line(e, "%s", row_axes(e, "f"));
-	put_piece(e, s, stage, need, s->width == 4 ? row_axes(e, "f + w") : "");
+	emit_line(e, "%s", cu_row_axes(e, "f"));
+	put_piece(e, s, stage, need, s->width == 4 ? cu_row_axes(e, "f + w") : "");
 	e->indent--;
 	emit_line(e, "}");
-	forget_locals(e);
+	cu_forget(e);
 	put_combine(e, stage, s->threads);
 }
 
@@ -371,7 +362,7 @@ row_kernel(Emit *e, const char *name, Launch *l)
 		if (e->saved[i] && (!held || wide_load(e, &s, v)))
 			e->saved[i] = false;
 	}
-	put_signature(e, name, l->block);
+	cu_signature(e, name, l->block);
 	e->lane = s.width == 4 ? "c * 4 + w" : "c";
 	emit_line(e, "const int t = threadIdx.x %% %d;", s.threads);
 	if (k->outer % rows == 0) {
@@ -396,26 +387,122 @@ row_kernel(Emit *e, const char *name, Launch *l)
 
 /* ---- serial ---- */
 
-/* Threads that walk one row together, each every Y-th element, 32 rows side by side. */
+/* Threads that walk one row together, each every Y-th element, 32 places side by side. */
 static int
-serial_threads(const Kernel *k)
+serial_threads(const Kernel *k, int width)
 {
 	int y = 1;
-	while (y < 32 && k->row / y >= 8 && k->outer * y < 132 * 1024)
+	while (y < (width == 4 ? 8 : 32) && k->row / y >= 8 && k->outer / width * y < 132 * 1024)
 		y *= 2;
 	return y;
 }
 
-/* Sums of the Y threads of each row, in order, to all of them. */
+/* The outer axis along which a thread takes four places, or -1. */
+static int
+serial_axis(Emit *e)
+{
+	Kernel *k = e->k;
+	Shape s = {.width = 4, .lane_axis = k->nouter - 1};
+	while (s.lane_axis > 0 && k->size[s.lane_axis] == 1)
+		s.lane_axis--;
+	if (s.lane_axis < 0 || k->size[s.lane_axis] % 4 || k->outer < 4096)
+		return -1;
+	return cu_any_wide(e, &s) ? s.lane_axis : -1;
+}
+
+static bool
+along(const LVal *v, int axis)
+{
+	return axis >= 0 && v->axes >> axis & 1;
+}
+
+/* Values of the level that are one for the row, four side by side where they vary along the axis. */
 static void
-combine_columns(Emit *e, int stage, int y)
+serial_uniform(Emit *e, const Shape *s, int level, const char *open)
+{
+	Kernel *k = e->k;
+	bool any = false;
+	for (int i = 0; i < k->nval; i++) {
+		LVal *v = k->val[i];
+		if (!cu_computed(v) || is_lane(e, v) || v->level != level)
+			continue;
+		if (!along(v, s->width == 4 ? s->lane_axis : -1)) {
+			cu_value(e, v, false);
+		} else {
+			emit_line(e, "%s v%d[4];", ctype(v->dt), i);
+			any = true;
+		}
+	}
+	if (!any)
+		return;
+	text_puts(e->t, "#pragma unroll\n");
+	emit_line(e, "for (int w = 0; w < 4; w++) {");
+	e->indent++;
+	emit_line(e, "%s", open);
+	for (int i = 0; i < k->nval; i++) {
+		LVal *v = k->val[i];
+		if (!cu_computed(v) || is_lane(e, v) || v->level != level || !along(v, s->lane_axis))
+			continue;
+		char *x = val_expr(e, v);
+		emit_line(e, "v%d[w] = %s;", i, x);
+		e->place[i] = PL_VECTOR;
+		free(x);
+	}
+	e->indent--;
+	emit_line(e, "}");
+}
+
+static void
+serial_accumulators(Emit *e, const Shape *s, int stage)
 {
 	Kernel *k = e->k;
 	for (int i = 0; i < k->nval; i++) {
 		LVal *v = k->val[i];
 		if (v->kind != LV_REDUCE || v->in[0]->level != stage)
 			continue;
-		emit_line(e, "v%d = mm_columns<%d, %s>(v%d);", i, y, v->node->op != P_reduce_max ? "mm_sum" : "mm_maximum", i);
+		const char *init = reduce_init(v);
+		init = init ? init : "-MM_INF";
+		if (s->width == 4)
+			emit_line(e, "%s v%d[4] = {%s, %s, %s, %s};", ctype(v->dt), i, init, init, init, init);
+		else
+			emit_line(e, "%s v%d = %s;", ctype(v->dt), i, init);
+		e->place[i] = s->width == 4 ? PL_VECTOR : PL_PLAIN;
+	}
+}
+
+/* Sums of the Y threads of each place, in order, to all of them. */
+static void
+combine_columns(Emit *e, const Shape *s, int stage, int y)
+{
+	Kernel *k = e->k;
+	for (int i = 0; i < k->nval; i++) {
+		LVal *v = k->val[i];
+		if (v->kind != LV_REDUCE || v->in[0]->level != stage)
+			continue;
+		const char *f = v->node->op != P_reduce_max ? "mm_sum" : "mm_maximum";
+		if (s->width == 4)
+			emit_line(e, "mm_columns4<%d, %s>(v%d);", y, f, i);
+		else
+			emit_line(e, "v%d = mm_columns<%d, %s>(v%d);", i, y, f, i);
+	}
+}
+
+static void
+serial_stores(Emit *e, const Shape *s, const char *open)
+{
+	Kernel *k = e->k;
+	if (s->width == 4) {
+		text_puts(e->t, "#pragma unroll\n");
+		emit_line(e, "for (int w = 0; w < 4; w++) {");
+		e->indent++;
+		emit_line(e, "%s", open);
+	}
+	for (int i = 0; i < k->nstore; i++)
+		if (!k->store[i].row)
+			put_store(e, &k->store[i]);
+	if (s->width == 4) {
+		e->indent--;
+		emit_line(e, "}");
 	}
 }
 
@@ -424,180 +511,51 @@ serial_kernel(Emit *e, const char *name, Launch *l)
 {
 	Kernel *k = e->k;
 	bool *need = arena_alloc(k->arena, (size_t)k->nval);
-	int y = serial_threads(k);
+	Shape s = {.lane_axis = serial_axis(e)};
+	s.width = s.lane_axis >= 0 ? 4 : 1;
+	int y = serial_threads(k, s.width);
+	int64_t places = k->outer / s.width;
+	const char *open = s.width == 4 ? arena_printf(k->arena, "const int i%d = place4 + w;", s.lane_axis) : "";
 	memset(e->saved, 0, (size_t)k->nval);
-	l->block = y > 1 ? 32 * y : k->outer >= 132 * 128 ? 128 : k->outer >= 64 ? 64 : 32;
-	int wide = y > 1 ? 32 : l->block;
-	l->grid = (int)((k->outer + wide - 1) / wide);
-	put_signature(e, name, l->block);
-	emit_line(e, "const int place = blockIdx.x * %d + threadIdx.x%s;", wide, y > 1 ? " % 32" : "");
-	if (k->outer % wide) {
-		emit_line(e, "const int o = place < %ld ? place : %ld;", (long)k->outer, (long)k->outer - 1);
-		e->store_if = arena_printf(k->arena, "if (place < %ld) ", (long)k->outer);
+	l->block = y > 1 ? 32 * y : places >= 132 * 128 ? 128 : places >= 64 ? 64 : 32;
+	int side = y > 1 ? 32 : l->block;
+	l->grid = (int)((places + side - 1) / side);
+	cu_signature(e, name, l->block);
+	emit_line(e, "const int place = blockIdx.x * %d + threadIdx.x%s;", side, y > 1 ? " % 32" : "");
+	if (places % side) {
+		emit_line(e, "const int o = (place < %ld ? place : %ld) * %d;", (long)places, (long)places - 1, s.width);
+		e->store_if = arena_printf(k->arena, "if (place < %ld) ", (long)places);
 	} else {
-		emit_line(e, "const int o = place;");
+		emit_line(e, "const int o = place * %d;", s.width);
 	}
 	axis_lines(e, "o", 0, k->nouter);
+	if (s.width == 4)
+		emit_line(e, "const int place4 = i%d;", s.lane_axis);
 	for (int st = 0; st < k->nlevel; st++) {
-		put_uniform(e, st);
+		serial_uniform(e, &s, st, open);
 		if (!stage_values(e, st, need))
 			continue;
-		put_accumulators(e, st);
+		serial_accumulators(e, &s, st);
 		text_puts(e->t, k->row / y <= 8 ? "#pragma unroll\n" : "#pragma unroll 4\n");
 		emit_line(e, y > 1 ? "for (int f = threadIdx.x / 32; f < %ld; f += %d) {" : "for (int f = 0; f < %ld; f += %d) {", (long)k->row, y);
 		e->indent++;
-		emit_line(e, "%s", row_axes(e, "f"));
-		Shape s = {.width = 1};
-		put_piece(e, &s, st, need, "");
+		emit_line(e, "%s", cu_row_axes(e, "f"));
+		put_piece(e, &s, st, need, open);
 		e->indent--;
 		emit_line(e, "}");
-		forget_locals(e);
+		cu_forget(e);
 		if (y > 1)
-			combine_columns(e, st, y);
+			combine_columns(e, &s, st, y);
 	}
 	if (y > 1) {
 		emit_line(e, "if (threadIdx.x < 32) {");
 		e->indent++;
 	}
-	for (int i = 0; i < k->nstore; i++)
-		if (!k->store[i].row)
-			put_store(e, &k->store[i]);
+	serial_stores(e, &s, open);
 	if (y > 1) {
 		e->indent--;
 		emit_line(e, "}");
 	}
-	text_puts(e->t, "}\n\n");
-}
-
-/* ---- scatter ---- */
-
-#define SCATTER_BLOCK 256
-#define SCATTER_ROUND 4096 /* positions looked at before what was found is added */
-
-/* v and what it needs, in this place. */
-static void
-put_needed(Emit *e, const LVal *v)
-{
-	Kernel *k = e->k;
-	bool *need = arena_alloc(k->arena, (size_t)k->nval);
-	need_value(e, need, v);
-	for (int i = 0; i < k->nval; i++)
-		if (need[i] && computed(k->val[i]))
-			put_value(e, k->val[i], false);
-}
-
-/* Rows of the result a block: the sums of all groups fit 28 KiB, and there are blocks for the whole GPU. */
-static int
-scatter_rows(int64_t total, int64_t width, int64_t parts, int groups)
-{
-	int64_t rows = 7168 / (groups * (width ? width : 1)), share = total * parts / 528;
-	rows = share < rows ? share : rows;
-	return rows < 1 ? 1 : rows > 64 ? 64 : (int)rows;
-}
-
-/* The value of one hit, four columns at a time where loads can be, added to the group's sums. */
-static void
-scatter_hit(Emit *e, const Shape *s, int64_t width)
-{
-	Kernel *k = e->k;
-	bool *need = arena_alloc(k->arena, (size_t)k->nval);
-	need_value(e, need, k->store[0].val);
-	axis_lines(e, "o", 0, k->nouter);
-	emit_line(e, "%s", row_axes(e, "f"));
-	if (s->width == 4) {
-		wide_loads(e, s, need, 0);
-		text_puts(e->t, "#pragma unroll\n");
-		emit_line(e, "for (int w = 0; w < 4; w++) {");
-		e->indent++;
-		emit_line(e, "%s", row_axes(e, "f + w"));
-	}
-	for (int i = 0; i < k->nval; i++)
-		if (need[i] && computed(k->val[i]) && e->place[i] != PL_VECTOR)
-			put_value(e, k->val[i], false);
-	char *v = val_ref(e, k->store[0].val);
-	emit_line(e, "sum[group][row * %ld + r] += %s;", (long)width, v);
-	free(v);
-	if (s->width == 4) {
-		e->indent--;
-		emit_line(e, "}");
-	}
-}
-
-/* Each warp lists the hits among its own positions, in order; then groups of threads, each thread its columns, add the
-   lists: group g those of warps g, g + groups, ... Last the groups' sums are added in order. */
-static void
-scatter_kernel(Emit *e, const char *name, Launch *l)
-{
-	Kernel *k = e->k;
-	const Node *n = k->store[0].node;
-	int64_t parts = n->nat ? n->at[0] : 1, total = n->dim[n->nat], width = total ? node_count(n) / (parts * total) : 1;
-	int64_t run = k->outer / parts;
-	int out = arg_index(k, n), groups = 8, share = SCATTER_ROUND / 8;
-	Shape s = {.width = 4, .lane_axis = k->naxis - 1};
-	if (width % 4 || k->size[k->naxis - 1] % 4 || !any_wide(e, &s))
-		s.width = 1;
-	while (groups > 1 && groups * (width / s.width) > SCATTER_BLOCK)
-		groups /= 2;
-	int rows = scatter_rows(total, width, parts, groups), cells = (int)(rows * width), columns = SCATTER_BLOCK / groups;
-	int64_t blocks = (total + rows - 1) / rows;
-	l->block = SCATTER_BLOCK;
-	l->grid = (int)(blocks * parts);
-	put_signature(e, name, l->block);
-	e->lanes = ~0u; /* whatever varies is computed where it is needed */
-	memset(e->saved, 0, (size_t)k->nval);
-	put_uniform(e, 0);
-	emit_line(e, "__shared__ float sum[%d][%d];", groups, cells);
-	emit_line(e, "__shared__ int list[8][%d], count[8];", share);
-	emit_line(e, "const int part = blockIdx.x / %ld, lo = blockIdx.x %% %ld * %d;", (long)blocks, (long)blocks, rows);
-	emit_line(e, "const int t = threadIdx.x, lane = t %% 32, warp = t / 32, group = t / %d;", columns);
-	emit_line(e, "for (int i = t; i < %d; i += %d) (&sum[0][0])[i] = 0;", groups * cells, SCATTER_BLOCK);
-	emit_line(e, "for (int start = 0; start < %ld; start += %d) {", (long)run, SCATTER_ROUND);
-	e->indent++;
-	emit_line(e, "int hits = 0;");
-	text_puts(e->t, "#pragma unroll 4\n");
-	emit_line(e, "for (int i = 0; i < %d; i += 32) {", share);
-	e->indent++;
-	emit_line(e, "const int p = start + warp * %d + i + lane, o = part * %ld + p;", share, (long)run);
-	emit_line(e, "int row = -1;");
-	emit_line(e, "if (p < %ld) {", (long)run);
-	e->indent++;
-	axis_lines(e, "o", 0, k->nouter);
-	put_needed(e, k->id);
-	char *id = val_ref(e, k->id);
-	emit_line(e, "row = mm_id(%s, %ld) - lo;", id, (long)total - 1);
-	free(id);
-	e->indent--;
-	emit_line(e, "}");
-	emit_line(e, "const bool hit = row >= 0 && row < %d;", rows);
-	emit_line(e, "const unsigned found = __ballot_sync(0xffffffffu, hit);");
-	emit_line(e, "if (hit) list[warp][hits + __popc(found & ((1u << lane) - 1))] = p * %d + row;", rows);
-	emit_line(e, "hits += __popc(found);");
-	e->indent--;
-	emit_line(e, "}");
-	emit_line(e, "if (lane == 0) count[warp] = hits;");
-	emit_line(e, "__syncthreads();");
-	emit_line(e, "for (int q = group; q < 8; q += %d)", groups);
-	emit_line(e, "for (int f = t %% %d * %d; f < %ld; f += %d) {", columns, s.width, (long)width, columns * s.width);
-	e->indent++;
-	emit_line(e, "const int n = count[q];");
-	text_puts(e->t, "#pragma unroll 4\n");
-	emit_line(e, "for (int h = 0; h < n; h++) {");
-	e->indent++;
-	emit_line(e, "const int o = part * %ld + list[q][h] / %d, row = list[q][h] %% %d;", (long)run, rows, rows);
-	forget_locals(e);
-	scatter_hit(e, &s, width);
-	e->indent--;
-	emit_line(e, "}");
-	e->indent--;
-	emit_line(e, "}");
-	emit_line(e, "__syncthreads();");
-	e->indent--;
-	emit_line(e, "}");
-	emit_line(e, "for (int i = t; i < %d; i += %d) {", cells, SCATTER_BLOCK);
-	emit_line(e, "\tfloat s = 0;");
-	emit_line(e, "\tfor (int g = 0; g < %d; g++) s += sum[g][i];", groups);
-	emit_line(e, "\tif (lo + i / %ld < %ld) a%d[(part * %ld + lo) * %ld + i] = s;", (long)width, (long)total, out, (long)total, (long)width);
-	emit_line(e, "}");
 	text_puts(e->t, "}\n\n");
 }
 
@@ -608,7 +566,7 @@ emit_kernel_cuda(Text *t, Kernel *k, const char *name, Launch *l)
 	emit_init(&e, t, k, true);
 	l->smem = 0;
 	if (k->scatter)
-		scatter_kernel(&e, name, l);
+		emit_scatter(&e, name, l);
 	else if (!k->reduces)
 		map_kernel(&e, name, l);
 	else if (k->serial)

@@ -16,10 +16,9 @@
 static Kind kind(const Node *n) { return prim_info[n->op].kind; }
 
 static bool
-is_anchor(const Fusion *f, const Node *n)
+is_anchor(const Node *n)
 {
-	(void)f;
-	return kind(n) == K_DOT || kind(n) == K_SCATTER;
+	return kind(n) == K_DOT || kind(n) == K_SCATTER || kind(n) == K_SORT;
 }
 
 /* Free to compute wherever it is used. */
@@ -170,7 +169,7 @@ static const char *
 try_region(Fusion *f, int r)
 {
 	Arena scratch = {0};
-	Kernel *k = kernel_lower(&scratch, f, r);
+	Kernel *k = kernel_lower(&scratch, f, r, NULL);
 	const char *why = k->fail;
 	arena_free(&scratch);
 	return why;
@@ -629,8 +628,16 @@ find_users(Fusion *f)
 		}
 }
 
-/* Program order where dependencies allow: the ready region whose first node is oldest runs next. A region that stores
-   a state's new value waits for all that read the old one. */
+/* Does region a come before b where both can? Sorts as soon as their ids are there: they take one block, beside the rest;
+   else program order. */
+static bool
+earlier(const Fusion *f, int a, int b)
+{
+	const Node *x = f->region[a].node[0], *y = f->region[b].node[0];
+	return x->op == P_sort || y->op == P_sort ? y->op != P_sort : x->id < y->id;
+}
+
+/* Program order where dependencies allow. A region that stores a state's new value waits for all that read the old one. */
 static void
 schedule(Fusion *f)
 {
@@ -662,7 +669,7 @@ schedule(Fusion *f)
 	for (;;) {
 		int best = -1;
 		for (int r = 0; r < n; r++)
-			if (wait[r] == 0 && f->region[r].nnode && (best < 0 || f->region[r].node[0]->id < f->region[best].node[0]->id))
+			if (wait[r] == 0 && f->region[r].nnode && (best < 0 || earlier(f, r, best)))
 				best = r;
 		if (best < 0)
 			break;
@@ -678,6 +685,24 @@ schedule(Fusion *f)
 			bug("kernels wait for each other");
 	free(wait);
 	free(edge);
+}
+
+/* What is a kernel or a call of its own, and what that needs in memory. */
+static void
+anchor(Fusion *f, Node *n, bool *must)
+{
+	f->stored[n->id] = true;
+	int r = region_new(f, kind(n) == K_DOT ? R_GEMM : R_SCATTER);
+	region_add(f, r, n);
+	if (n->op == P_row_sum) { /* both read the same values, each position in one of them */
+		f->stored[n->in[2]->id] = true;
+		region_add(f, r, n->in[2]);
+	}
+	if (kind(n) == K_DOT)
+		for (int k = 0; k < 2; k++)
+			need_operand(f, n, k, must);
+	else
+		must[n->in[0]->id] = true;
 }
 
 Fusion *
@@ -710,20 +735,14 @@ fuse(Graph *g, bool enable)
 			continue;
 		if (is_pack(x)) {
 			place_pack(f, x, must);
-		} else if (is_anchor(f, x)) {
-			f->stored[i] = true;
-			region_add(f, region_new(f, kind(x) == K_DOT ? R_GEMM : R_SCATTER), x);
+		} else if (is_anchor(x)) {
+			anchor(f, x, must);
 		} else if (enable || is_free(x)) {
 			decide(f, x, must);
 		} else {
 			f->stored[i] = true;
 			region_add(f, region_new(f, R_LOOP), x);
 		}
-		if (kind(x) == K_SCATTER) /* every block looks at all ids */
-			must[x->in[0]->id] = true;
-		if (kind(x) == K_DOT)
-			for (int k = 0; k < 2; k++)
-				need_operand(f, x, k, must);
 	}
 	if (enable) {
 		join_chains(f, must);

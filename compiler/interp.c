@@ -479,13 +479,45 @@ eval_gather(const Node *n, const In *in, double *out)
 static void
 eval_scatter(const Node *n, const In *in, double *out)
 {
-	int64_t parts = n->nat ? n->at[0] : 1, rows = n->dim[n->nat], nid = node_count(n->in[0]);
-	int64_t width = rows ? node_count(n) / (parts * rows) : 0;
+	int64_t width = row_size(n), nid = node_count(n->in[0]);
 	for (int64_t k = 0; k < nid; k++) {
-		double *row = out + (k / (nid / parts) * rows + clamp_id(n, in->v[0][k], rows)) * width;
+		double *row = out + clamp_id(n, in->v[0][k], n->dim[0]) * width;
 		for (int64_t j = 0; j < width; j++)
 			row[j] = apply(P_add, n->dt, row[j], in->v[1][k * width + j], 0);
 	}
+}
+
+static void
+eval_sort(const Node *n, const In *in, double *out)
+{
+	int64_t rows = n->at[0], nid = node_count(n->in[0]), next = 0;
+	double *start = out + nid, *id = start + rows + 1;
+	for (int64_t r = 0; r < rows; r++) {
+		start[r] = (double)next;
+		for (int64_t k = 0; k < nid; k++)
+			if (clamp_id(n, in->v[0][k], rows) == r) {
+				id[next] = (double)r;
+				out[next++] = (double)k;
+			}
+	}
+	start[rows] = (double)next;
+}
+
+/* As scatter_add would: the sums of runs are not needed here, and are left zero. */
+static void
+eval_row_sum(const Node *n, const In *in, double *out)
+{
+	int64_t width = row_size(n), nid = (node_count(n->in[0]) - n->dim[0] - 1) / 2;
+	const double *id = in->v[0] + nid + n->dim[0] + 1;
+	for (int64_t k = 0; k < nid; k++)
+		for (int64_t j = 0, row = (int64_t)id[k], from = (int64_t)in->v[0][k]; j < width; j++)
+			out[row * width + j] = apply(P_add, n->dt, out[row * width + j], in->v[1][from * width + j], 0);
+}
+
+static void
+eval_nothing(const Node *n, const In *in, double *out)
+{
+	(void)n, (void)in, (void)out;
 }
 
 static void
@@ -529,6 +561,9 @@ static EvalFn *const eval_fn[NPRIM] = {
 	[P_dot] = eval_dot,
 	[P_gather] = eval_gather,
 	[P_scatter_add] = eval_scatter,
+	[P_sort] = eval_sort,
+	[P_run_sum] = eval_nothing,
+	[P_row_sum] = eval_row_sum,
 	[P_fold] = eval_fold,
 	[P_concat] = eval_concat,
 };

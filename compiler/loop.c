@@ -427,7 +427,8 @@ add_arg(Kernel *k, Node *n)
 static void
 collect_args(Kernel *k)
 {
-	k->arg = arena_alloc(k->arena, (size_t)(k->nval + k->nstore) * sizeof *k->arg);
+	Node *n = k->store[0].node;
+	k->arg = arena_alloc(k->arena, (size_t)(k->nval + k->nstore + 2) * sizeof *k->arg);
 	for (int i = 0; i < k->nval; i++) {
 		LVal *v = k->val[i];
 		bool stored = false;
@@ -438,6 +439,10 @@ collect_args(Kernel *k)
 		if (v->kind == LV_LOAD && !stored)
 			add_arg(k, v->base);
 	}
+	if (n->op == P_run_sum || n->op == P_row_sum)
+		add_arg(k, n->in[0]);
+	if (n->op == P_row_sum)
+		add_arg(k, n->in[2]);
 	k->nload = k->narg;
 	for (int s = 0; s < k->nstore; s++)
 		add_arg(k, k->store[s].node);
@@ -557,9 +562,9 @@ lower_loop(Kernel *k, const Region *r)
 }
 
 static void
-lower_scatter(Kernel *k, const Region *r)
+lower_scatter(Kernel *k, Node *n)
 {
-	Node *n = r->node[0], *ids = n->in[0], *x = n->in[1];
+	Node *x = n->in[1], *ids = n->op == P_scatter_add ? n->in[0] : n->in[0]->in[0];
 	const Ix *idx[MAXDIM], *out[MAXDIM];
 	k->scatter = true;
 	for (int i = 0; i < x->nd; i++)
@@ -569,22 +574,22 @@ lower_scatter(Kernel *k, const Region *r)
 		return;
 	for (int i = 0; i < x->nd; i++)
 		idx[i] = ix_axis(k, i);
-	k->id = value_at(k, ids, idx, NULL);
 	k->store = arena_alloc(k->arena, sizeof *k->store);
 	k->store[0].node = n;
-	k->store[0].val = value_at(k, x, idx, NULL);
-	if (n->nat == 0) { /* in parts, the emitter knows the place */
+	k->store[0].row = true;
+	k->nstore = 1;
+	if (n->op == P_scatter_add) {
+		k->id = value_at(k, ids, idx, NULL);
 		out[0] = ix_val(k, k->id, n->dim[0] - 1);
 		for (int i = 1; i < n->nd; i++)
 			out[i] = idx[ids->nd + i - 1];
 		k->store[0].ix = layout_index(k, n, out);
 	}
-	k->store[0].row = true;
-	k->nstore = 1;
+	k->store[0].val = value_at(k, x, idx, NULL);
 }
 
 Kernel *
-kernel_lower(Arena *a, const Fusion *f, int region)
+kernel_lower(Arena *a, const Fusion *f, int region, Node *n)
 {
 	const Region *r = &f->region[region];
 	Kernel *k = arena_alloc(a, sizeof *k);
@@ -592,7 +597,7 @@ kernel_lower(Arena *a, const Fusion *f, int region)
 	k->fusion = f;
 	k->region = region;
 	if (r->kind == R_SCATTER)
-		lower_scatter(k, r);
+		lower_scatter(k, n ? n : r->node[0]);
 	else
 		lower_loop(k, r);
 	if (k->fail)

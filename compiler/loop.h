@@ -93,9 +93,8 @@ typedef struct Kernel {
 	Node **arg;            /* bases loaded from, then nodes stored to, each once */
 	int narg, nload;
 	const char *fail;      /* why it is no kernel, or NULL */
-	/* scatter: out[id, rest] += val over positions */
-	bool scatter;
-	LVal *id;
+	bool scatter;          /* the axes are those of the positions, then the row: K_SCATTER */
+	LVal *id;              /* P_scatter_add: where a position is added */
 	/* interning */
 	struct Memo *memo[512];
 	Ix *ixhash[256];
@@ -108,6 +107,7 @@ typedef struct Kernel {
 
 /* ---- fuse.c ---- */
 
+/* R_SCATTER: for C a scatter_add; for CUDA a sort, or a run_sum and its row_sum: a kernel each */
 typedef enum RegionKind { R_LOOP, R_GEMM, R_SCATTER, R_PACK } RegionKind;
 
 typedef struct Region {
@@ -158,8 +158,9 @@ bool strided(const Fusion *f, Node *n, Node **root, int64_t *off, int64_t *strid
 
 /* ---- loop.c ---- */
 
-/* Lowers a region (R_LOOP, R_SCATTER); fail is set if it cannot be one kernel. Memory from a. */
-Kernel *kernel_lower(Arena *a, const Fusion *f, int region);
+/* Lowers a region (R_LOOP), or one node of a region (R_SCATTER; NULL: the first); fail is set if it cannot be one
+   kernel. Memory from a. */
+Kernel *kernel_lower(Arena *a, const Fusion *f, int region, Node *n);
 int64_t const_or(const Ix *ix, int64_t other);
 /* Coefficient of the bare axis, 0 if it is inside a division. */
 int64_t ix_stride(const Ix *ix, int axis);
@@ -192,6 +193,8 @@ void emit_prelude_c(Text *t);
 void emit_prelude_cuda(Text *t);
 /* A batched product too small for a library call to fill its tiles: a kernel of one warp a product. False if it is not one. */
 bool emit_small_dot(Text *t, const GemmCall *c, const char *name, Launch *l);
+/* Positions by id: a kernel of one block (ops/kernels/prelude.cu, mm_sort). */
+void emit_sort_cuda(Text *t, const Node *n, const char *name, Launch *l);
 void emit_kernel_c(Text *t, Kernel *k, const char *name);
 void emit_kernel_cuda(Text *t, Kernel *k, const char *name, Launch *l);
 

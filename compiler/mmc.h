@@ -129,7 +129,7 @@ typedef enum Prim {
 	NPRIM
 } Prim;
 
-typedef enum Kind { K_ELEM, K_LEAF, K_VIEW, K_REDUCE, K_FETCH, K_RANDOM, K_DOT, K_GATHER, K_SCATTER, K_FOLD, K_CONCAT } Kind;
+typedef enum Kind { K_ELEM, K_LEAF, K_VIEW, K_REDUCE, K_FETCH, K_RANDOM, K_DOT, K_GATHER, K_SCATTER, K_SORT, K_FOLD, K_CONCAT } Kind;
 
 typedef struct PrimInfo {
 	const char *name;
@@ -335,6 +335,7 @@ Graph *build_eval(Arena *a, Lib *l, const Model *m, const Graph *train, int64_t 
 
 Graph *pass_contract(Graph *g);     /* sums of products become dot */
 Graph *pass_precision(Graph *g);     /* matrix products in bf16 */
+enum { RUN = 32 };                   /* positions that run_sum sums */
 Graph *pass_split(Graph *g, bool cuda); /* long reductions become two, for a target */
 
 #endif

@@ -3,11 +3,14 @@
      reduce_sum(x[1024, 32, 128], 0 1) -> [128]
        = reduce_sum(reduce_sum(reshape(x, [256, 4, 32, 128]), 1 2) -> [256, 128], 0)
 
-   Likewise scatter_add over many positions on a GPU, where a row that many positions hit would keep one block busy.
+   On a GPU, scatter_add(ids, g) = row_sum(s, g, run_sum(s, g)), s = sort(ids).
    The parts are fixed by the shape, so reruns are bitwise equal. Needs: contract (what is left are real reductions). */
+#include <string.h>
+
 #include "mmc.h"
 
 #define ROW_LIMIT 8192    /* elements that one block sums well */
+#define COLUMN_LIMIT 256  /* that a thread, or a few, sum well */
 #define PLACES 32768      /* results that fill a GPU */
 
 /* Largest divisor of n that is at most limit. */
@@ -20,18 +23,20 @@ divisor(int64_t n, int64_t limit)
 	return 1;
 }
 
+/* On a GPU a row that many positions hit would keep one block busy, and looking for a row's positions would keep them
+   all: positions are sorted by row, which needs the ids alone and so can run long before, and runs that lie in one row
+   are summed side by side. */
 static Node *
 split_scatter(Graph *to, Node *n, Node **in)
 {
-	int64_t ids = node_count(in[0]), dim[MAXDIM], axis = 0;
-	int64_t parts = divisor(ids, ids / 2048 < 16 ? ids / 2048 : 16);
-	if (n->nat || parts < 2 || n->nd == MAXDIM)
-		return NULL;
-	dim[0] = parts;
-	for (int i = 0; i < n->nd; i++)
-		dim[i + 1] = n->dim[i];
-	Node *s = node_new(to, P_scatter_add, n->dt, in, 2, dim, n->nd + 1, &parts, 1, 0);
-	return mk_reduce(to, P_reduce_sum, s, &axis, 1);
+	int64_t ids = node_count(in[0]), rows = n->dim[0], size = 2 * ids + rows + 1, dim[MAXDIM];
+	memcpy(dim, n->dim, sizeof dim);
+	if (ids == 0)
+		return mk_like(to, 0, n);
+	Node *sorted = node_new(to, P_sort, DT_I32, in, 1, &size, 1, &rows, 1, 0);
+	dim[0] = (ids + RUN - 1) / RUN;
+	Node *runs = node_new(to, P_run_sum, n->dt, (Node *[]){sorted, in[1]}, 2, dim, n->nd, NULL, 0, 0);
+	return node_new(to, P_row_sum, n->dt, (Node *[]){sorted, in[1], runs}, 3, n->dim, n->nd, NULL, 0, 0);
 }
 
 static Node *
@@ -44,7 +49,7 @@ split(Graph *to, Node *n, Node **in, void *ctx)
 		return NULL;
 	int64_t out = node_count(n), row = out ? node_count(x) / out : 0, a = n->at[0], best = 1;
 	bool trailing = n->at[n->nat - 1] == x->nd - 1;
-	if (out >= PLACES || row <= (trailing ? ROW_LIMIT : 1024) || x->nd == MAXDIM)
+	if (out >= PLACES || row <= (trailing ? ROW_LIMIT : COLUMN_LIMIT) || x->nd == MAXDIM)
 		return NULL;
 	for (int i = 0; i < n->nat; i++) { /* the reduced axis that cuts best */
 		int64_t want = PLACES / (out ? out : 1), most = row / 32;

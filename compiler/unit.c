@@ -79,6 +79,7 @@ typedef struct Job {
 typedef struct Answer {
 	bool ok;
 	int64_t spills;
+	char kernel[128]; /* the first that spills */
 	size_t n; /* bytes that follow */
 } Answer;
 
@@ -90,6 +91,8 @@ run_job(const Job *j)
 	Err e = {0};
 	Answer a = {.ok = nvrtc_compile(j->source, j->arch, &code, &n, &log, &e)};
 	a.spills = a.ok ? nvrtc_spills(log) : 0;
+	if (a.spills > 0)
+		nvrtc_spilling(log, a.kernel, sizeof a.kernel);
 	a.n = a.ok ? n : strlen(e.msg);
 	FILE *f = fdopen(j->fd, "w");
 	if (f) {
@@ -166,7 +169,7 @@ job_result(Unit *u, const Job *j, PlanCubin *c)
 		return false;
 	}
 	if (a.spills > 0)
-		warn_at((Loc){0}, "kernels for %s spill %ld bytes of registers", j->arch, (long)a.spills);
+		warn_at((Loc){0}, "kernels for %s spill %ld bytes of registers, the first is %s", j->arch, (long)a.spills, a.kernel);
 	*c = (PlanCubin){.arch = arena_strdup(u->arena, j->arch), .code = (uint8_t *)data, .ncode = (uint32_t)a.n};
 	return true;
 }

@@ -16,6 +16,9 @@ bool nvrtc_compile(const char *source, const char *arch, char **cubin, size_t *n
 /* Sum of the spill stores and loads, in bytes, that such a log reports; -1 if it reports nothing. */
 int64_t nvrtc_spills(const char *log);
 
+/* Name of the first kernel that spills in such a log, cut to n bytes; "" if none does. */
+void nvrtc_spilling(const char *log, char *name, size_t n);
+
 #if HAVE_CUDA
 
 #include <cublasLt.h>

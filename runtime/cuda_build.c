@@ -25,6 +25,21 @@ nvrtc_spills(const char *log)
 	return any ? sum : -1;
 }
 
+void
+nvrtc_spilling(const char *log, char *name, size_t n)
+{
+	static const char mark[] = "Function properties for ", none[] = " 0 bytes spill stores, 0 bytes spill loads";
+	name[0] = 0;
+	for (const char *p = log; (p = strstr(p, mark));) {
+		p += strlen(mark);
+		const char *end = strchr(p, '\n'), *next = end ? strchr(end + 1, '\n') : NULL, *clean = strstr(p, none);
+		if (end && !(clean && (!next || clean < next))) {
+			snprintf(name, n, "%.*s", (int)(end - p), p);
+			return;
+		}
+	}
+}
+
 #if HAVE_CUDA
 
 #include <dlfcn.h>

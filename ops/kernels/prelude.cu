@@ -3,6 +3,7 @@
 typedef unsigned char uint8_t;
 typedef int int32_t;
 typedef unsigned uint32_t;
+typedef long long int64_t;
 typedef unsigned long long uint64_t;
 #define MM_INF __int_as_float(0x7f800000)
 
@@ -136,6 +137,110 @@ mm_columns(T v)
 		v = F::f(v, part[y][lane]);
 	__syncthreads();
 	return v;
+}
+
+/* The same for four values a thread. */
+template <int Y, class F, class T> __device__ __forceinline__ void
+mm_columns4(T *v)
+{
+	__shared__ mm_four<T> part[Y][32];
+	const int lane = threadIdx.x % 32;
+	mm_four<T> x;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		x.v[i] = v[i];
+	part[threadIdx.x / 32][lane] = x;
+	__syncthreads();
+	x = part[0][lane];
+#pragma unroll
+	for (int y = 1; y < Y; y++) {
+		const mm_four<T> p = part[y][lane];
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			x.v[i] = F::f(x.v[i], p.v[i]);
+	}
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		v[i] = x.v[i];
+	__syncthreads();
+}
+
+/* Sorts the positions 0 .. N - 1 by id (clamped to [0, V)), equal ids in order: the 1024 threads of one block, a radix sort of
+   8 bits a pass. out: the N positions; V + 1 places where the ids 0 .. V start; the N ids in that order. A warp owns a
+   run of positions, so that its counters need no atomics and the order is the same in every run. */
+template <int N, int V> __device__ void
+mm_sort(const int *id, int *out)
+{
+	constexpr int passes = V <= 256 ? 1 : V <= 65536 ? 2 : V <= 1 << 24 ? 3 : 4, U = 2, share = (N + 1024 * U - 1) / (1024 * U) * 32 * U;
+	__shared__ int count[32][256], total[256];
+	const int t = threadIdx.x, lane = t % 32, warp = t / 32, from = warp * share;
+	int *const start = out + N, *const temp = start + V + 1;
+#pragma unroll 1
+	for (int pass = 0; pass < passes; pass++) {
+		int *const to = (passes - pass) % 2 ? out : temp;
+		const int *const order = (passes - pass) % 2 ? temp : out;
+		for (int i = t; i < 32 * 256; i += 1024)
+			(&count[0][0])[i] = 0;
+		__syncthreads();
+#pragma unroll 1
+		for (int place = 0; place < 2; place++) { /* count, then place */
+			for (int i = from + lane; i < from + share; i += 32 * U) {
+				int p[U], key[U];
+#pragma unroll
+				for (int u = 0; u < U; u++) {
+					const int e = i + u * 32;
+					p[u] = e < N && pass ? order[e] : e;
+					key[u] = e < N ? mm_id(id[p[u]], V - 1) >> 8 * pass & 255 : 256;
+				}
+#pragma unroll
+				for (int u = 0; u < U; u++) {
+					const unsigned peers = __match_any_sync(0xffffffffu, key[u]), before = peers & ((1u << lane) - 1);
+					if (place && key[u] < 256)
+						to[count[warp][key[u]] + __popc(before)] = p[u];
+					__syncwarp();
+					if (!before && key[u] < 256)
+						count[warp][key[u]] += __popc(peers);
+					__syncwarp();
+				}
+			}
+			__syncthreads();
+			if (place)
+				break;
+			int sum = 0; /* of digit t in earlier warps */
+			for (int w = 0; w < 32 && t < 256; w++) {
+				const int n = count[w][t];
+				count[w][t] = sum;
+				sum += n;
+			}
+			if (t < 256)
+				total[t] = sum;
+			__syncthreads();
+			for (int d = 1; d < 256; d *= 2) {
+				const int x = t < 256 && t >= d ? total[t - d] : 0;
+				__syncthreads();
+				if (t < 256)
+					total[t] += x;
+				__syncthreads();
+			}
+			for (int i = t; i < 32 * 256; i += 1024)
+				(&count[0][0])[i] += i % 256 ? total[i % 256 - 1] : 0;
+			__syncthreads();
+		}
+	}
+	for (int e = t; e < N; e += 1024)
+		temp[e] = mm_id(id[out[e]], V - 1);
+	__syncthreads();
+	for (int r = t; r <= V; r += 1024) {
+		int lo = 0, hi = N; /* the first place whose id is at least r */
+		while (lo < hi) {
+			const int mid = (lo + hi) / 2;
+			if (temp[mid] < r)
+				lo = mid + 1;
+			else
+				hi = mid;
+		}
+		start[r] = lo;
+	}
 }
 
 /* ---- small matrix products, one warp each, on the tensor cores ---- */

@@ -1,0 +1,28 @@
+/* What the emitters of CUDA kernels share: emit_cuda.c, emit_scatter.c. */
+#ifndef EMIT_CUDA_H
+#define EMIT_CUDA_H
+
+#include "emit.h"
+
+typedef struct Shape {
+	int width;      /* W: elements side by side */
+	int threads;    /* T: threads a row (row), 1 else */
+	int chunks;     /* W-wide pieces a thread (row) */
+	bool exact;     /* the row divides evenly */
+	int lane_axis;  /* innermost axis of the lanes, -1 none */
+} Shape;
+
+bool cu_computed(const LVal *v);                                   /* has a line of its own */
+bool cu_any_wide(const Emit *e, const Shape *s);                   /* some load or store can be four wide */
+void cu_signature(Emit *e, const char *name, int block);           /* up to the opening brace */
+void cu_value(Emit *e, const LVal *v, bool keep);
+void cu_uniform(Emit *e, int level);                               /* values of the level that do not vary in the lanes */
+void cu_wide_loads(Emit *e, const Shape *s, const bool *need, int stage);
+void cu_forget(Emit *e);                                           /* values of a scope that has ended */
+const char *cu_row_axes(Emit *e, const char *place);               /* the row's axes from its flat place r */
+int pow2_at_least(int64_t n, int most);
+
+/* Of a scatter's two kernels, the one of k's node (P_run_sum, P_row_sum). */
+void emit_scatter(Emit *e, const char *name, Launch *l);
+
+#endif
