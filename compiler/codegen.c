@@ -318,7 +318,7 @@ PlanProgram
 codegen(Graph *g, const Places *places, const CodegenOptions *o, Sources *src)
 {
 	Gen c = {.g = g, .arena = g->arena, .places = places, .o = o, .src = src};
-	c.f = fuse(g, o->fuse);
+	c.f = fuse(g, o->fuse, o->cuda);
 	size_t n = (size_t)(2 * c.f->norder + c.f->nfill) + 1; /* a region is at most two kernels */
 	c.p.name = arena_strdup(c.arena, g->name);
 	c.p.batch = g->batch;

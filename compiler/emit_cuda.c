@@ -41,7 +41,7 @@ wide_load(const Emit *e, const Shape *s, const LVal *v)
 static bool
 wide_store(const Emit *e, const Shape *s, const LStore *st)
 {
-	return s->width == 4 && dtype_bytes(st->node->dt) >= 2 && is_lane(e, st->val) && wide(e, st->ix, s->lane_axis);
+	return s->width == 4 && !st->column && dtype_bytes(st->node->dt) >= 2 && is_lane(e, st->val) && wide(e, st->ix, s->lane_axis);
 }
 
 bool
@@ -176,7 +176,11 @@ put_piece(Emit *e, const Shape *s, int stage, const bool *need, const char *open
 		LStore *st = &k->store[i];
 		if (st->val->level != stage || (k->reduces && !st->row))
 			continue;
-		if (wide_store(e, s, st)) {
+		if (st->column) {
+			char *v = val_ref(e, st->val);
+			emit_line(e, "%ssum%d[%s] += %s;", e->store_if, i, e->lane, v);
+			free(v);
+		} else if (wide_store(e, s, st)) {
 			char *v = val_ref(e, st->val);
 			emit_line(e, "s%d[w] = %s;", i, v);
 			free(v);
@@ -344,6 +348,88 @@ row_stage(Emit *e, const Shape *s, int stage, bool looped)
 	put_combine(e, stage, s->threads);
 }
 
+/* The body of one row, from its outer place o on. */
+static void
+row_body(Emit *e, const Shape *s, bool held)
+{
+	Kernel *k = e->k;
+	axis_lines(e, "o", 0, k->nouter);
+	for (int st = 0; st < k->nlevel; st++)
+		row_stage(e, s, st, !held);
+	emit_line(e, "if (t == 0) {");
+	e->indent++;
+	for (int i = 0; i < k->nstore; i++)
+		if (!k->store[i].row)
+			put_store(e, &k->store[i]);
+	e->indent--;
+	emit_line(e, "}");
+}
+
+/* Column sums of the block's part: those of its groups of threads, added in order. */
+static void
+column_stores(Emit *e, const Shape *s, int groups)
+{
+	Kernel *k = e->k;
+	emit_line(e, "__shared__ float part[%d][%ld];", groups, (long)k->row);
+	for (int i = 0; i < k->nstore; i++) {
+		const LStore *st = &k->store[i];
+		if (!st->column)
+			continue;
+		text_puts(e->t, "#pragma unroll\n");
+		emit_line(e, "for (int c = 0; c < %d; c++)", s->chunks);
+		emit_line(e, "\tfor (int w = 0; w < %d; w++) {", s->width);
+		emit_line(e, "\t\tconst int f = (c * %d + t) * %d + w;", s->threads, s->width);
+		emit_line(e, "\t\tif (f < %ld) part[group][f] = sum%d[%s];", (long)k->row, i, e->lane);
+		emit_line(e, "\t}");
+		emit_line(e, "__syncthreads();");
+		emit_line(e, "for (int f = threadIdx.x; f < %ld; f += %d) {", (long)k->row, groups * s->threads);
+		e->indent++;
+		emit_line(e, "%s", cu_row_axes(e, "f"));
+		emit_line(e, "const int i0 = blockIdx.x;");
+		emit_line(e, "float s = part[0][f];");
+		emit_line(e, "for (int g = 1; g < %d; g++) s += part[g][f];", groups);
+		char *ix = ix_text(e, st->ix);
+		emit_line(e, "a%d[%s] = s;", arg_index(k, st->node), ix);
+		free(ix);
+		e->indent--;
+		emit_line(e, "}");
+		emit_line(e, "__syncthreads();");
+	}
+}
+
+/* Rows and column sums: a block walks the rows of a part. */
+static void
+column_kernel(Emit *e, const char *name, Launch *l, const Shape *s, bool held)
+{
+	Kernel *k = e->k;
+	int64_t rows = k->size[1];
+	int groups = 256 / s->threads;
+	while (groups > 1 && (groups > rows || groups / 2 * s->threads * k->size[0] >= 132 * 2048))
+		groups /= 2;
+	l->grid = (int)k->size[0];
+	l->block = groups * s->threads < 32 ? 32 : groups * s->threads;
+	groups = l->block / s->threads;
+	cu_signature(e, name, l->block);
+	emit_line(e, "const int t = threadIdx.x %% %d, group = threadIdx.x / %d;", s->threads, s->threads);
+	for (int i = 0; i < k->nstore; i++)
+		if (k->store[i].column)
+			emit_line(e, "float sum%d[%d] = {0};", i, s->chunks * s->width);
+	emit_line(e, "for (int b = 0; b < %ld; b += %d) {", (long)rows, groups);
+	e->indent++;
+	if (rows % groups) { /* every thread takes part in the combining */
+		emit_line(e, "const bool in = b + group < %ld;", (long)rows);
+		emit_line(e, "const int o = blockIdx.x * %ld + (in ? b + group : %ld);", (long)rows, (long)rows - 1);
+		e->store_if = "if (in) ";
+	} else {
+		emit_line(e, "const int o = blockIdx.x * %ld + b + group;", (long)rows);
+	}
+	row_body(e, s, held);
+	e->indent--;
+	emit_line(e, "}");
+	column_stores(e, s, groups);
+	text_puts(e->t, "}\n\n");
+}
+
 static void
 row_kernel(Emit *e, const char *name, Launch *l)
 {
@@ -362,8 +448,12 @@ row_kernel(Emit *e, const char *name, Launch *l)
 		if (e->saved[i] && (!held || wide_load(e, &s, v)))
 			e->saved[i] = false;
 	}
-	cu_signature(e, name, l->block);
 	e->lane = s.width == 4 ? "c * 4 + w" : "c";
+	if (k->columns) {
+		column_kernel(e, name, l, &s, held);
+		return;
+	}
+	cu_signature(e, name, l->block);
 	emit_line(e, "const int t = threadIdx.x %% %d;", s.threads);
 	if (k->outer % rows == 0) {
 		emit_line(e, "const int o = blockIdx.x * %d + threadIdx.x / %d;", rows, s.threads);
@@ -372,16 +462,7 @@ row_kernel(Emit *e, const char *name, Launch *l)
 		emit_line(e, "const int o = place < %ld ? place : %ld;", (long)k->outer, (long)k->outer - 1);
 		e->store_if = arena_printf(k->arena, "if (place < %ld) ", (long)k->outer);
 	}
-	axis_lines(e, "o", 0, k->nouter);
-	for (int st = 0; st < k->nlevel; st++)
-		row_stage(e, &s, st, !held);
-	emit_line(e, "if (t == 0) {");
-	e->indent++;
-	for (int i = 0; i < k->nstore; i++)
-		if (!k->store[i].row)
-			put_store(e, &k->store[i]);
-	e->indent--;
-	emit_line(e, "}");
+	row_body(e, &s, held);
 	text_puts(e->t, "}\n\n");
 }
 

@@ -706,7 +706,7 @@ anchor(Fusion *f, Node *n, bool *must)
 }
 
 Fusion *
-fuse(Graph *g, bool enable)
+fuse(Graph *g, bool enable, bool cuda)
 {
 	Fusion *f = arena_alloc(g->arena, sizeof *f);
 	size_t n = (size_t)g->nnode;
@@ -714,6 +714,7 @@ fuse(Graph *g, bool enable)
 	f->g = g;
 	f->arena = g->arena;
 	f->fuse = enable;
+	f->cuda = cuda;
 	f->home = arena_alloc(g->arena, n * sizeof *f->home);
 	f->stored = arena_alloc(g->arena, n);
 	f->layout = arena_alloc(g->arena, n * sizeof *f->layout);

@@ -168,17 +168,41 @@ reduce_fraction(Kernel *k, const Ix *r, int64_t *n)
 	return intern(k, &x);
 }
 
+/* n = g * m and x = g * high + low with low in [0, g): then x / n = high / m and x % n = g * (high % m) + low. The greatest
+   such g, or 1. */
+static int64_t
+cut(Kernel *k, const Ix *x, int64_t n, const Ix **high, const Ix **low)
+{
+	int64_t best = 1;
+	for (int i = 0; i < x->n; i++) {
+		const Ix *q, *r;
+		int64_t g = gcd(n, x->t[i].k);
+		if (g <= best)
+			continue;
+		take_multiples(k, x, g, &q, &r);
+		if (r->lo >= 0 && r->hi < g) {
+			best = g;
+			*high = q;
+			*low = r;
+		}
+	}
+	return best;
+}
+
 static bool is_mod(const Ix *x) { return x->n == 1 && x->c == 0 && x->t[0].k == 1 && x->t[0].a->kind == AT_MOD; }
 
 const Ix *
 ix_div(Kernel *k, const Ix *x, int64_t n)
 {
-	const Ix *q, *r;
+	const Ix *q, *r, *high, *low;
 	if (n == 1)
 		return x;
 	take_multiples(k, x, n, &q, &r);
 	if (r->lo >= 0 && r->hi < n)
 		return q;
+	int64_t g = cut(k, r, n, &high, &low);
+	if (g > 1)
+		return ix_addmul(k, q, ix_div(k, high, n / g), 1);
 	r = reduce_fraction(k, r, &n);
 	if (n == 1)
 		return ix_addmul(k, q, r, 1);
@@ -191,12 +215,15 @@ ix_div(Kernel *k, const Ix *x, int64_t n)
 const Ix *
 ix_mod(Kernel *k, const Ix *x, int64_t n)
 {
-	const Ix *q, *r;
+	const Ix *q, *r, *high, *low;
 	if (n == 1)
 		return ix_const(k, 0);
 	take_multiples(k, x, n, &q, &r);
 	if (r->lo >= 0 && r->hi < n)
 		return r;
+	int64_t g = cut(k, r, n, &high, &low);
+	if (g > 1)
+		return ix_addmul(k, low, ix_mod(k, high, n / g), g);
 	if (is_mod(r) && r->t[0].a->n % n == 0) /* x % ab % a = x % a */
 		return ix_mod(k, r->t[0].a->of, n);
 	return ix_atom(k, (Atom){.kind = AT_MOD, .of = r, .n = n, .hi = n - 1, .axes = r->axes});

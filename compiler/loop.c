@@ -353,9 +353,11 @@ value_at(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 
 /* ---- axes ---- */
 
-/* What a region runs over: the dims of what is reduced (or of the largest result), and which of them are summed. */
+/* What a region runs over: the dims of what is reduced (or of the largest result), and which of them are summed. With
+   column sums: parts, rows of a part, and the dims of the row, which are summed. */
 typedef struct Extent {
 	int nd, nsum;
+	bool columns;
 	int64_t dim[MAXDIM + 1], sum[MAXDIM + 1];
 	int64_t count, kept; /* elements of all, and of one result of the reduction */
 } Extent;
@@ -386,6 +388,55 @@ add_axis(Kernel *k, int64_t size)
 		return;
 	}
 	k->size[k->naxis++] = size;
+}
+
+/* Sums rows into columns: the last dim stays. */
+static bool
+is_column_sum(const Node *n)
+{
+	return n->op == P_reduce_sum && n->nat && n->in[0]->nd && n->at[n->nat - 1] < n->in[0]->nd - 1 && node_count(n) > 1;
+}
+
+/* Do the summed dims lie side by side? Then the elements before, in and after them. */
+static bool
+split_extent(const Node *n, int64_t part[3])
+{
+	const Node *x = n->in[0];
+	int64_t first = n->at[0], last = n->at[n->nat - 1];
+	if (last - first != n->nat - 1)
+		return false;
+	part[0] = part[1] = part[2] = 1;
+	for (int i = 0; i < x->nd; i++)
+		part[i < first ? 0 : i <= last ? 1 : 2] *= x->dim[i];
+	return true;
+}
+
+/* A region that sums along rows and also over the rows of parts (as the gradient of a normalisation does): one kernel, in
+   which a block has a part. s is the row sums' space on entry. False if the sums do not fit together. */
+static bool
+column_space(const Region *r, Extent *s)
+{
+	int64_t first[3] = {0}, part[3], rows = s->kept, row = s->count / (rows ? rows : 1);
+	int n = 0;
+	for (int i = 0; i < r->nnode; i++) {
+		if (kind_of(r->node[i]) != K_REDUCE || !is_column_sum(r->node[i]))
+			continue;
+		if (!split_extent(r->node[i], part) || part[2] != row || part[0] * part[1] != rows || part[0] < 64)
+			return false;
+		if (n++ == 0)
+			memcpy(first, part, sizeof first);
+		else if (part[0] != first[0])
+			return false;
+	}
+	if (n * row > 2048 || row > 1024) /* sums that a thread holds */
+		return false;
+	Extent t = {.nd = 2, .columns = true, .dim = {first[0], first[1]}, .count = s->count, .kept = rows};
+	for (int i = 0; i < s->nsum; i++) {
+		t.sum[t.nsum++] = t.nd;
+		t.dim[t.nd++] = s->dim[s->sum[i]];
+	}
+	*s = t;
+	return true;
 }
 
 /* The index of a stored node: its own space, or that of the row, in row-major order. */
@@ -458,7 +509,7 @@ choose_serial(Kernel *k)
 		row--;
 	while (outer > 0 && k->size[outer] == 1)
 		outer--;
-	if (!k->reduces || outer < 0)
+	if (!k->reduces || outer < 0 || k->columns)
 		return;
 	for (int i = 0; i < k->nval; i++) {
 		/* a load that does not vary along the outer axis is one for all threads of a serial kernel */
@@ -511,6 +562,25 @@ check_shape(Kernel *k)
 		give_up(k, "too many reductions");
 }
 
+/* Of a column sum what is summed, and where a part's sums go. */
+static void
+lower_column(Kernel *k, Node *n, const Extent *space, LStore *s)
+{
+	Node *x = n->in[0];
+	const Ix *full[MAXDIM + 1], *idx[MAXDIM];
+	int64_t dim[MAXDIM + 1];
+	for (int i = 0; i < space->nd; i++)
+		full[i] = ix_axis(k, i);
+	ix_unflatten(k, ix_flatten(k, full, space->dim, space->nd), x->dim, x->nd, idx);
+	*s = (LStore){.node = n, .val = value_at(k, x, idx, NULL), .row = true, .column = true};
+	full[1] = full[0];
+	memcpy(dim, space->dim, sizeof dim);
+	dim[1] = dim[0];
+	ix_unflatten(k, ix_flatten(k, full + 1, dim + 1, space->nd - 1), n->dim, n->nd, idx);
+	s->ix = layout_index(k, n, idx);
+	k->columns = true;
+}
+
 static bool
 lower_stores(Kernel *k, const Region *r, const Extent *space)
 {
@@ -522,6 +592,11 @@ lower_stores(Kernel *k, const Region *r, const Extent *space)
 		LStore *s = &k->store[k->nstore];
 		if (!f->stored[n->id])
 			continue;
+		if (space->columns && kind_of(n) == K_REDUCE && is_column_sum(n)) {
+			lower_column(k, n, space, s);
+			k->nstore++;
+			continue;
+		}
 		if (!store_index(k, n, space, idx, &s->row)) {
 			give_up(k, "results of different sizes");
 			return false;
@@ -537,6 +612,21 @@ lower_stores(Kernel *k, const Region *r, const Extent *space)
 	return !k->fail;
 }
 
+/* Sums along rows and column sums in one region. */
+static void
+mixed_space(Kernel *k, const Region *r, Extent *space)
+{
+	const Node *row = NULL, *column = NULL;
+	for (int i = 0; i < r->nnode; i++)
+		if (kind_of(r->node[i]) == K_REDUCE)
+			*(is_column_sum(r->node[i]) ? &column : &row) = r->node[i];
+	if (!row || !column)
+		return;
+	*space = space_of(row);
+	if (row->at[row->nat - 1] != row->in[0]->nd - 1 || !column_space(r, space))
+		give_up(k, "sums of rows and of columns that do not fit together");
+}
+
 static void
 lower_loop(Kernel *k, const Region *r)
 {
@@ -546,6 +636,8 @@ lower_loop(Kernel *k, const Region *r)
 		if ((s.nsum && !space.nsum) || (!space.nsum && s.count > space.count) || i == 0)
 			space = s;
 	}
+	if (k->fusion->cuda)
+		mixed_space(k, r, &space);
 	for (int i = 0, q = 0; i < space.nd; i++) {
 		if (q < space.nsum && space.sum[q] == i)
 			q++;

@@ -73,6 +73,7 @@ typedef struct LStore {
 	LVal *val;
 	const Ix *ix;      /* element */
 	bool row;          /* varies along the row */
+	bool column;       /* summed over the rows of a part, place by place of the row; row is set, too */
 } LStore;
 
 #define MAXAXIS 12
@@ -85,6 +86,7 @@ typedef struct Kernel {
 	int64_t outer, row;    /* products of sizes; row is 1 without a reduction */
 	bool reduces;
 	bool serial;           /* the row is walked by one thread: memory is contiguous along an outer axis */
+	bool columns;          /* there are column stores: the outer axes are parts, then rows of a part */
 	LVal **val;
 	int nval, capval;
 	LStore *store;
@@ -137,6 +139,7 @@ typedef struct Fusion {
 	Graph *g;
 	Arena *arena;
 	bool fuse;           /* false: --no-fuse, one node a kernel */
+	bool cuda;           /* the target */
 	int *home;           /* by node id: region; INLINE: computed where it is used; UNDECIDED: taken as stored */
 	bool *stored;        /* by node id: has a buffer */
 	Layout *layout;      /* by node id, of stored nodes */
@@ -152,7 +155,7 @@ typedef struct Fusion {
 	Text explain;
 } Fusion;
 
-Fusion *fuse(Graph *g, bool enable);
+Fusion *fuse(Graph *g, bool enable, bool cuda);
 /* Is the node a plain strided view of something stored? Then of what, from which element, with which strides. */
 bool strided(const Fusion *f, Node *n, Node **root, int64_t *off, int64_t *stride);
 

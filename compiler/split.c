@@ -11,7 +11,7 @@
 
 #define ROW_LIMIT 8192    /* elements that one block sums well */
 #define COLUMN_LIMIT 256  /* that a thread, or a few, sum well */
-#define PLACES 32768      /* results that fill a GPU */
+#define PLACES 32768      /* results that fill a CPU's vectors and threads; a GPU takes twice as many */
 
 /* Largest divisor of n that is at most limit. */
 static int64_t
@@ -47,12 +47,13 @@ split(Graph *to, Node *n, Node **in, void *ctx)
 		return split_scatter(to, n, in);
 	if (prim_info[n->op].kind != K_REDUCE || n->nat == 0)
 		return NULL;
+	int64_t places = *(bool *)ctx ? 2 * PLACES : PLACES;
 	int64_t out = node_count(n), row = out ? node_count(x) / out : 0, a = n->at[0], best = 1;
 	bool trailing = n->at[n->nat - 1] == x->nd - 1;
-	if (out >= PLACES || row <= (trailing ? ROW_LIMIT : COLUMN_LIMIT) || x->nd == MAXDIM)
+	if (out >= places || row <= (trailing ? ROW_LIMIT : COLUMN_LIMIT) || x->nd == MAXDIM)
 		return NULL;
 	for (int i = 0; i < n->nat; i++) { /* the reduced axis that cuts best */
-		int64_t want = PLACES / (out ? out : 1), most = row / 32;
+		int64_t want = places / (out ? out : 1), most = row / 32;
 		int64_t d = divisor(x->dim[n->at[i]], want > 1024 ? 1024 : want < most ? want : most);
 		if (d > best) {
 			best = d;
