@@ -4,7 +4,11 @@
 
      dot(x, w)  ->  cast(dot(cast(x, bf16), cast(w, bf16)), f32)      sums inside are f32
 
-   Rounding points: each operand once, each result once. Needs: contract. */
+   Rounding points: each operand once, each result once. Needs: contract.
+
+   Casts from bf16 move up past views and concatenations, so that an operand made of results needs no rounding. */
+#include <string.h>
+
 #include "mmc.h"
 
 /* By node id: products whose result goes into the packed gradient. */
@@ -24,10 +28,35 @@ weight_gradients(Graph *g)
 	return is;
 }
 
+static bool
+from_half(const Node *n)
+{
+	return n->op == P_cast && n->dt == DT_F32 && n->in[0]->dt == DT_BF16;
+}
+
+/* n of the operands in, which are all casts from bf16: the cast of n of what they cast. */
+static Node *
+float_up(Graph *to, Node *n, Node **in)
+{
+	Node *half[64];
+	Kind k = prim_info[n->op].kind;
+	if ((k != K_VIEW && k != K_CONCAT) || n->dt != DT_F32 || n->nin > (int)LEN(half))
+		return NULL;
+	for (int i = 0; i < n->nin; i++) {
+		if (!from_half(in[i]))
+			return NULL;
+		half[i] = in[i]->in[0];
+	}
+	return mk_cast(to, node_new(to, n->op, DT_BF16, half, n->nin, n->dim, n->nd, n->at, n->nat, n->f), DT_F32);
+}
+
 static Node *
 lower_dot(Graph *to, Node *n, Node **in, void *ctx)
 {
 	const bool *gradient = ctx;
+	Node *up = float_up(to, n, in);
+	if (up)
+		return up;
 	if (n->op != P_dot || n->dt != DT_F32)
 		return NULL;
 	Node *x[2] = {mk_cast(to, in[0], DT_BF16), mk_cast(to, in[1], DT_BF16)};

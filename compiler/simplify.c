@@ -140,6 +140,47 @@ binary(Graph *g, Node *t)
 	return NULL;
 }
 
+/* Pads of neighbouring parts of one axis, added: the parts side by side, padded. */
+static Node *
+join_pads(Graph *g, Node *a, Node *b)
+{
+	int axis = -1;
+	if (a->op != P_pad || b->op != P_pad || a->nd < 2) /* a vector is the packed gradient's affair */
+		return NULL;
+	for (int i = 0; i < a->nd; i++) {
+		if (a->at[i] == b->at[i] && a->in[0]->dim[i] == b->in[0]->dim[i])
+			continue;
+		if (axis >= 0)
+			return NULL;
+		axis = i;
+	}
+	if (axis < 0)
+		return NULL;
+	if (a->at[axis] > b->at[axis]) {
+		Node *t = a;
+		a = b;
+		b = t;
+	}
+	if (a->at[axis] + a->in[0]->dim[axis] != b->at[axis])
+		return NULL;
+	Node *part[64];
+	int n = 0;
+	Node *side[2] = {a->in[0], b->in[0]};
+	for (int i = 0; i < 2; i++) {
+		bool flat = side[i]->op == P_concat && side[i]->at[0] == axis && side[i]->nin < 32;
+		for (int k = 0; k < (flat ? side[i]->nin : 1); k++)
+			part[n++] = flat ? side[i]->in[k] : side[i];
+	}
+	return mk_pad(g, mk_concat(g, part, n, axis), a->at, a->dim);
+}
+
+/* A narrower type's value survives the way there and back. */
+static bool
+wider(DType a, DType b)
+{
+	return a == DT_F32 && (b == DT_BF16 || b == DT_F16);
+}
+
 static Node *
 elementwise(Graph *g, Node *t)
 {
@@ -150,6 +191,10 @@ elementwise(Graph *g, Node *t)
 		r = a->in[0];
 	if (!r && t->op == P_cast && a->dt == t->dt)
 		r = a;
+	if (!r && t->op == P_cast && a->op == P_cast && a->in[0]->dt == t->dt && wider(a->dt, t->dt))
+		r = a->in[0];
+	if (!r && t->op == P_add)
+		r = join_pads(g, a, t->in[1]);
 	if (!r && t->op == P_select && t->in[1] == t->in[2])
 		r = t->in[1];
 	if (!r && t->op == P_select && a->op == P_const)
