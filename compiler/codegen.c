@@ -4,6 +4,8 @@
 
 #include "codegen.h"
 
+#define SPREAD 0.04 /* of the least possible arena, for buffers that are not reused */
+
 typedef struct Use { /* one argument of one instruction, until buffers have places */
 	Node *node;      /* stored node, state, or fetch */
 	uint64_t off, bytes; /* into the node's place; bytes 0: all of it */
@@ -177,7 +179,8 @@ gen_gemm(Gen *c, int region)
 	uint64_t size = dtype_bytes(dot->in[0]->dt);
 	add_use(s, m.a, (uint64_t)m.aoff * size, extent(g->dtype, g->m, g->ars, g->k, g->acs, g, g->a0, g->a1), false);
 	add_use(s, m.b, (uint64_t)m.boff * size, extent(g->dtype, g->k, g->brs, g->n, g->bcs, g, g->b0, g->b1), false);
-	add_use(s, out, 0, extent(g->ctype, g->m, g->crs, g->n, 1, g, g->c0, g->c1), true);
+	Node *in = stored_in(c->f, out);
+	add_use(s, in, in == out ? 0 : (uint64_t)c->f->layout[out->id].off * dtype_bytes(out->dt), extent(g->ctype, g->m, g->crs, g->n, 1, g, g->c0, g->c1), true);
 	if (bias) {
 		int64_t off, stride[MAXDIM];
 		Node *root;
@@ -286,7 +289,7 @@ finish(Gen *c)
 {
 	Buf *b = arena_alloc(c->arena, (size_t)(c->nstep * 8 + 64) * sizeof *b);
 	int n = collect_bufs(c, b);
-	MemoryPlan m = plan_memory(b, n, c->o->reuse);
+	MemoryPlan m = plan_memory(b, n, c->o->reuse, getenv("SLACK") ? atof(getenv("SLACK")) : c->o->cuda ? SPREAD : 0);
 	c->p.act_bytes = m.bytes;
 	c->p.act_bound = m.bound;
 	c->p.instr = arena_alloc(c->arena, (size_t)c->nstep * sizeof *c->p.instr);
@@ -331,7 +334,7 @@ codegen(Graph *g, const Places *places, const CodegenOptions *o, Sources *src)
 		case R_GEMM: gen_gemm(&c, r); break;
 		case R_PACK: gen_fills(&c, c.f->region[r].node[0]); break;
 		case R_SCATTER: gen_scatter(&c, r); break;
-		case R_LOOP: gen_kernel(&c, r, NULL); break;
+		case R_LOOP: case R_TILE: gen_kernel(&c, r, NULL); break;
 		}
 	}
 	finish(&c);

@@ -17,8 +17,9 @@ typedef struct MemoryPlan {
 	uint64_t bound;  /* greatest sum of live bytes: no plan can be smaller */
 } MemoryPlan;
 
-/* Places the buffers: best fit in several orders, the best kept. reuse false: each has a place of its own. */
-MemoryPlan plan_memory(Buf *b, int n, bool reuse);
+/* Places the buffers: best fit in several orders, the best kept. reuse false: each has a place of its own. slack: share of the
+   bound that may go to small buffers that are not reused, so that what uses them can run side by side; their lives grow. */
+MemoryPlan plan_memory(Buf *b, int n, bool reuse, double slack);
 void memory_verify(const Buf *b, int n, uint64_t arena); /* bug() on an overlap of live buffers */
 
 /* Where the states of all graphs of a plan live. */

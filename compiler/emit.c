@@ -67,8 +67,9 @@ emit_init(Emit *e, Text *t, Kernel *k, bool cuda)
 }
 
 int
-arg_index(const Kernel *k, const Node *base)
+arg_index(const Kernel *k, const Node *node)
 {
+	const Node *base = stored_in(k->fusion, (Node *)node);
 	for (int i = 0; i < k->narg; i++)
 		if (k->arg[i] == base)
 			return i;
@@ -251,6 +252,9 @@ val_expr(Emit *e, const LVal *v)
 		text_puts(&t, "))");
 		free(a);
 		free(b);
+		break;
+	case LV_DOT: /* emit_tile.c */
+		text_printf(&t, "(%s)d%d[n][e]", ctype(v->dt), v->id);
 		break;
 	default:
 		bug("no expression for a value");

@@ -191,6 +191,21 @@ plain_layout(Fusion *f, Node *n, Node *root, int64_t off)
 	}
 }
 
+Node *
+stored_in(const Fusion *f, Node *n)
+{
+	const Layout *l = n->id >= 0 ? &f->layout[n->id] : NULL;
+	int64_t stride = 1;
+	if (!l || !l->root || l->root == n)
+		return n;
+	for (int i = n->nd - 1; i >= 0; i--) {
+		if (n->dim[i] > 1 && l->stride[i] != stride)
+			return l->root;
+		stride *= n->dim[i];
+	}
+	return n;
+}
+
 static bool
 strided_reshape(const Node *n, const Node *x, const int64_t *xs, int64_t *stride)
 {
@@ -239,8 +254,8 @@ strided(const Fusion *f, Node *n, Node **root, int64_t *off, int64_t *stride)
 	int64_t xs[MAXDIM];
 	if (f->stored[n->id] || n->op == P_state || n->op == P_input) {
 		const Layout *l = &f->layout[n->id];
-		*root = n;
-		*off = 0;
+		*root = stored_in(f, n);
+		*off = *root == n ? 0 : l->off;
 		memcpy(stride, l->stride, sizeof l->stride);
 		return true;
 	}
@@ -291,6 +306,13 @@ cheap_again(const Node *n)
 	return in * 4 <= out * 5 || out <= 4096;
 }
 
+/* One that other nodes can join, not a library call. */
+static bool
+is_kernel(const Fusion *f, int r)
+{
+	return f->region[r].kind == R_LOOP || f->region[r].kind == R_TILE;
+}
+
 static bool
 join(Fusion *f, Node *n, int r, bool stored)
 {
@@ -318,7 +340,7 @@ compute_again(Fusion *f, Node *n, const int *r, int m)
 {
 	f->home[n->id] = INLINE;
 	for (int i = 0; i < m; i++) {
-		const char *why = f->region[r[i]].kind == R_LOOP ? try_region(f, r[i]) : NULL;
+		const char *why = is_kernel(f, r[i]) ? try_region(f, r[i]) : NULL;
 		if (!why)
 			continue;
 		explain(f, n, "stored: not computed again with v%d: %s", f->region[r[i]].node[0]->id, why);
@@ -369,9 +391,11 @@ static void
 decide(Fusion *f, Node *n, bool *must)
 {
 	int r[256], m = reader_regions(f, n, r, LEN(r));
-	bool loops = true, needed = must[n->id];
-	for (int i = 0; i < m; i++)
-		loops &= f->region[r[i]].kind == R_LOOP;
+	bool loops = true, tiles = m > 0, needed = must[n->id];
+	for (int i = 0; i < m; i++) {
+		tiles &= f->region[r[i]].kind == R_TILE;
+		loops &= f->region[r[i]].kind == R_LOOP || (f->region[r[i]].kind == R_TILE && kind(n) == K_REDUCE);
+	}
 	if (!needed && (m == 0 || is_free(n))) {
 		f->home[n->id] = INLINE;
 		return;
@@ -382,7 +406,7 @@ decide(Fusion *f, Node *n, bool *must)
 	}
 	if (!needed && f->fuse && m == 1 && loops && join(f, n, r[0], false))
 		return;
-	if (!needed && f->fuse && cheap_again(n) && m <= 6 && compute_again(f, n, r, m))
+	if (!needed && f->fuse && (cheap_again(n) || (tiles && kind(n) == K_ELEM)) && m <= 6 && compute_again(f, n, r, m))
 		return;
 	if (bias_epilogue(f, n, must))
 		return;
@@ -394,7 +418,7 @@ decide(Fusion *f, Node *n, bool *must)
 		}
 	for (int i = 0; f->fuse && i < m; i++) {
 		bool cycle = false;
-		if (f->region[r[i]].kind != R_LOOP)
+		if (f->region[r[i]].kind != R_LOOP && !(f->region[r[i]].kind == R_TILE && kind(n) == K_REDUCE))
 			continue;
 		for (int k = 0; k < m && !cycle; k++)
 			cycle = k != i && reaches(f, r[k], r[i]);
@@ -451,6 +475,67 @@ place_pack(Fusion *f, Node *n, bool *must)
 	}
 }
 
+/* The product that x is a view of, or NULL. stride: of x on entry, then of the product. */
+static Node *
+product_below(Node *x, int64_t *stride)
+{
+	int64_t s[MAXDIM];
+	while (x->op == P_reshape || x->op == P_permute) {
+		Node *y = x->in[0];
+		memcpy(s, stride, sizeof s);
+		if (x->op == P_reshape && !strided_reshape(y, x, s, stride))
+			return NULL;
+		for (int i = 0; x->op == P_permute && i < x->nd; i++)
+			stride[x->at[i]] = s[i];
+		x = y;
+	}
+	return kind(x) == K_DOT ? x : NULL;
+}
+
+/* The results of tile kernels, side by side: each computed in its place. */
+static bool
+place_concat(Fusion *f, Node *n, bool *must)
+{
+	Layout part[8];
+	Node *dot[8];
+	int64_t plain[MAXDIM], size = 1, at = 0;
+	if (n->nin > (int)LEN(part))
+		return false;
+	for (int i = n->nd - 1; i >= 0; i--) {
+		plain[i] = size;
+		size *= n->dim[i];
+	}
+	int placed = 0;
+	for (; placed < n->nin; placed++) {
+		Layout *l = &part[placed];
+		*l = (Layout){.root = n, .state = -1, .off = at * plain[n->at[0]]};
+		memcpy(l->stride, plain, sizeof plain);
+		Node *d = dot[placed] = product_below(n->in[placed], l->stride);
+		if (!d || f->home[d->id] != UNDECIDED || must[d->id] || f->layout[d->id].root != d)
+			break;
+		Layout was = f->layout[d->id];
+		f->layout[d->id] = *l;
+		*l = was;
+		at += n->in[placed]->dim[n->at[0]];
+		if (tile_output(f, d) < 0) {
+			f->layout[d->id] = was;
+			break;
+		}
+	}
+	for (int i = 0; i < placed; i++) {
+		if (placed < n->nin)
+			f->layout[dot[i]->id] = part[i];
+		else
+			must[dot[i]->id] = true;
+	}
+	if (placed < n->nin)
+		return false;
+	f->stored[n->id] = true;
+	region_add(f, region_new(f, R_PACK), n);
+	explain(f, n, "its parts are computed in their places");
+	return true;
+}
+
 static void
 merge_regions(Fusion *f, int a, int b)
 {
@@ -475,8 +560,8 @@ try_merge(Fusion *f, int a, int b)
 	merge_regions(f, a, b);
 	if (!try_region(f, a))
 		return true;
-	f->region[a] = (Region){.kind = R_LOOP, .node = na, .nnode = ra.nnode, .capnode = ra.nnode};
-	f->region[b] = (Region){.kind = R_LOOP, .node = nb, .nnode = rb.nnode, .capnode = rb.nnode};
+	f->region[a] = (Region){.kind = ra.kind, .node = na, .nnode = ra.nnode, .capnode = ra.nnode};
+	f->region[b] = (Region){.kind = rb.kind, .node = nb, .nnode = rb.nnode, .capnode = rb.nnode};
 	for (int i = 0; i < rb.nnode; i++)
 		f->home[nb[i]->id] = b;
 	return false;
@@ -557,7 +642,7 @@ join_siblings(Fusion *f)
 		for (int a = 0; a < m; a++)
 			for (int b = a + 1; b < m; b++) {
 				Region *x = &f->region[r[a]], *y = &f->region[r[b]];
-				if (r[a] == r[b] || x->dead || y->dead || x->kind != R_LOOP || y->kind != R_LOOP || region_space(f, r[a]) != region_space(f, r[b]))
+				if (r[a] == r[b] || x->dead || y->dead || x->kind != y->kind || !is_kernel(f, r[a]) || region_space(f, r[a]) != region_space(f, r[b]))
 					continue;
 				if (try_merge(f, r[a], r[b])) {
 					explain(f, n, "two kernels that read it are one");
@@ -687,10 +772,59 @@ schedule(Fusion *f)
 	free(edge);
 }
 
+/* A tile kernel reads a matrix from memory, through views. */
+static void
+need_matrix(Node *x, bool *must)
+{
+	while (kind(x) == K_VIEW)
+		x = x->in[0];
+	must[x->id] = true;
+}
+
+/* A product that only tile kernels read, computed in each of them. */
+static bool
+inner_product(Fusion *f, Node *n, bool *must)
+{
+	int r[256], m = reader_regions(f, n, r, LEN(r));
+	if (must[n->id] || m == 0 || m > 6 || !f->fuse || !tile_inner(f, n))
+		return false;
+	for (int i = 0; i < m; i++)
+		if (f->region[r[i]].kind != R_TILE)
+			return false;
+	if (!compute_again(f, n, r, m))
+		return false;
+	need_matrix(n->in[0], must);
+	need_matrix(n->in[1], must);
+	return true;
+}
+
+/* A product of which one operand is computed in its kernel. */
+static bool
+tile_product(Fusion *f, Node *n, bool *must)
+{
+	int side = tile_output(f, n);
+	if (side < 0)
+		return false;
+	int r = region_new(f, R_TILE);
+	f->stored[n->id] = true;
+	region_add(f, r, n);
+	const char *why = try_region(f, r);
+	if (why) {
+		explain(f, n, "no tile kernel: %s", why);
+		region_remove(f, r, n);
+		return false;
+	}
+	explain(f, n, "a tile kernel computes its operand v%d", n->in[side]->id);
+	need_matrix(n->in[!side], must);
+	return true;
+}
+
 /* What is a kernel or a call of its own, and what that needs in memory. */
 static void
 anchor(Fusion *f, Node *n, bool *must)
 {
+	if (kind(n) == K_DOT && (inner_product(f, n, must) || tile_product(f, n, must)))
+		return;
 	f->stored[n->id] = true;
 	int r = region_new(f, kind(n) == K_DOT ? R_GEMM : R_SCATTER);
 	region_add(f, r, n);
@@ -736,6 +870,8 @@ fuse(Graph *g, bool enable, bool cuda)
 			continue;
 		if (is_pack(x)) {
 			place_pack(f, x, must);
+		} else if (kind(x) == K_CONCAT && must[i] && cuda && enable && place_concat(f, x, must)) {
+			continue;
 		} else if (is_anchor(x)) {
 			anchor(f, x, must);
 		} else if (enable || is_free(x)) {

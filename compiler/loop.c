@@ -17,14 +17,14 @@ typedef struct Memo {
 
 static Kind kind_of(const Node *n) { return prim_info[n->op].kind; }
 
-static void
+void
 give_up(Kernel *k, const char *why)
 {
 	if (!k->fail)
 		k->fail = why;
 }
 
-static LVal *
+LVal *
 val_new(Kernel *k, LVal t)
 {
 	LVal *v;
@@ -48,7 +48,7 @@ val_new(Kernel *k, LVal t)
 		v = k->val[i];
 		if (v->kind == t.kind && v->dt == t.dt && v->nin == t.nin && v->ix == t.ix && v->base == t.base && v->guard == t.guard &&
 		    v->f == t.f && v->node->op == t.node->op && !memcmp(v->in, t.in, sizeof t.in) &&
-		    (t.kind != LV_RANDOM || v->node == t.node) && (t.kind != LV_REDUCE || v->node == t.node))
+		    (t.kind != LV_RANDOM || v->node == t.node) && (t.kind != LV_DOT || v->node == t.node) && (t.kind != LV_REDUCE || v->node == t.node))
 			return v;
 	}
 	if (k->nval == k->capval) {
@@ -79,7 +79,6 @@ guard_new(Kernel *k, Guard *up, const Ix *ix, int64_t lo, int64_t hi)
 	return g;
 }
 
-static LVal *value_at(Kernel *k, Node *n, const Ix **idx, Guard *guard);
 
 static LVal *
 load(Kernel *k, Node *n, Node *base, const Ix *ix, Guard *guard)
@@ -262,11 +261,11 @@ lower_fold(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 }
 
 /* Element of n's own place in memory. */
-static const Ix *
+const Ix *
 layout_index(Kernel *k, const Node *n, const Ix **idx)
 {
 	const Layout *l = &k->fusion->layout[n->id];
-	const Ix *ix = ix_const(k, 0);
+	const Ix *ix = ix_const(k, stored_in(k->fusion, (Node *)n) == n ? 0 : l->off);
 	for (int i = 0; i < n->nd; i++)
 		ix = ix_addmul(k, ix, idx[i], l->stride[i]);
 	return ix;
@@ -321,6 +320,8 @@ value_new(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 	}
 	case K_REDUCE:
 		return lower_reduce(k, n, idx, guard);
+	case K_DOT:
+		return lower_tile_dot(k, n, idx);
 	case K_FOLD:
 		return lower_fold(k, n, idx, guard);
 	default:
@@ -328,7 +329,7 @@ value_new(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 	}
 }
 
-static LVal *
+LVal *
 value_at(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 {
 	uint64_t h = hash_u64(HASH_INIT, (uint64_t)n->id);
@@ -349,6 +350,16 @@ value_at(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 	m->next = *slot;
 	*slot = m;
 	return m->val;
+}
+
+const Ix **
+value_index(Kernel *k, const Node *n)
+{
+	for (size_t i = 0; i < LEN(k->memo); i++)
+		for (Memo *m = k->memo[i]; m; m = m->next)
+			if (m->node == n)
+				return m->idx;
+	return NULL;
 }
 
 /* ---- axes ---- */
@@ -380,7 +391,7 @@ space_of(const Node *n)
 	return s;
 }
 
-static void
+void
 add_axis(Kernel *k, int64_t size)
 {
 	if (k->naxis == MAXAXIS) {
@@ -468,6 +479,7 @@ store_index(Kernel *k, const Node *n, const Extent *space, const Ix **idx, bool 
 static void
 add_arg(Kernel *k, Node *n)
 {
+	n = stored_in(k->fusion, n);
 	for (int i = 0; i < k->narg; i++)
 		if (k->arg[i] == n)
 			return;
@@ -479,7 +491,7 @@ static void
 collect_args(Kernel *k)
 {
 	Node *n = k->store[0].node;
-	k->arg = arena_alloc(k->arena, (size_t)(k->nval + k->nstore + 2) * sizeof *k->arg);
+	k->arg = arena_alloc(k->arena, (size_t)(2 * k->nval + 2 * k->nstore + 2) * sizeof *k->arg);
 	for (int i = 0; i < k->nval; i++) {
 		LVal *v = k->val[i];
 		bool stored = false;
@@ -489,7 +501,12 @@ collect_args(Kernel *k)
 		}
 		if (v->kind == LV_LOAD && !stored)
 			add_arg(k, v->base);
+		for (int j = 0; v->kind == LV_DOT && j < 2; j++)
+			add_arg(k, v->dot[j].base);
 	}
+	for (int s = 0; s < k->nstore; s++)
+		if (k->store[s].dot)
+			add_arg(k, k->store[s].dot->base);
 	if (n->op == P_run_sum || n->op == P_row_sum)
 		add_arg(k, n->in[0]);
 	if (n->op == P_row_sum)
@@ -690,6 +707,8 @@ kernel_lower(Arena *a, const Fusion *f, int region, Node *n)
 	k->region = region;
 	if (r->kind == R_SCATTER)
 		lower_scatter(k, n ? n : r->node[0]);
+	else if (r->kind == R_TILE)
+		lower_tile(k, r);
 	else
 		lower_loop(k, r);
 	if (k->fail)

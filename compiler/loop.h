@@ -49,7 +49,14 @@ typedef struct Guard {
 	struct Guard *up;
 } Guard;
 
-typedef enum LKind { LV_CONST, LV_LOAD, LV_PRIM, LV_INDEX, LV_RANDOM, LV_RANGE, LV_REDUCE } LKind;
+typedef enum LKind { LV_CONST, LV_LOAD, LV_PRIM, LV_INDEX, LV_RANDOM, LV_RANGE, LV_REDUCE, LV_DOT } LKind;
+
+/* A matrix in memory as a tile kernel reads it: rows of `width` neighbours; ix is where a row starts. */
+typedef struct Matrix {
+	Node *base;
+	const Ix *ix;
+	int64_t width;
+} Matrix;
 
 struct LVal {
 	LKind kind;
@@ -61,6 +68,7 @@ struct LVal {
 	const Ix *ix;      /* LV_LOAD: element of base; LV_INDEX; LV_RANDOM: counter */
 	Node *base;        /* LV_LOAD: the materialised node, state, input or fetch */
 	Guard *guard;      /* LV_LOAD, LV_RANGE */
+	Matrix *dot;       /* LV_DOT: [2], sum over the width of the first at the kernel's last outer axis, the second at its row axis */
 	unsigned axes;     /* mask of kernel axes that it depends on */
 	int level;
 	int cost;          /* rough instructions of this value alone */
@@ -74,6 +82,7 @@ typedef struct LStore {
 	const Ix *ix;      /* element */
 	bool row;          /* varies along the row */
 	bool column;       /* summed over the rows of a part, place by place of the row; row is set, too */
+	Matrix *dot;       /* stored is the sum over the row of val times the matrix's rows; ix is where a result's row starts */
 } LStore;
 
 #define MAXAXIS 12
@@ -95,6 +104,7 @@ typedef struct Kernel {
 	Node **arg;            /* bases loaded from, then nodes stored to, each once */
 	int narg, nload;
 	const char *fail;      /* why it is no kernel, or NULL */
+	bool tile;             /* R_TILE */
 	bool scatter;          /* the axes are those of the positions, then the row: K_SCATTER */
 	LVal *id;              /* P_scatter_add: where a position is added */
 	/* interning */
@@ -109,8 +119,9 @@ typedef struct Kernel {
 
 /* ---- fuse.c ---- */
 
-/* R_SCATTER: for C a scatter_add; for CUDA a sort, or a run_sum and its row_sum: a kernel each */
-typedef enum RegionKind { R_LOOP, R_GEMM, R_SCATTER, R_PACK } RegionKind;
+/* R_TILE: matrix products that share an operand computed on the way (attention), see tile.c
+   R_SCATTER: for C a scatter_add; for CUDA a sort, or a run_sum and its row_sum: a kernel each */
+typedef enum RegionKind { R_LOOP, R_GEMM, R_SCATTER, R_PACK, R_TILE } RegionKind;
 
 typedef struct Region {
 	RegionKind kind;
@@ -156,6 +167,8 @@ typedef struct Fusion {
 } Fusion;
 
 Fusion *fuse(Graph *g, bool enable, bool cuda);
+/* Whose buffer a kernel takes for the stored node: its own place, or all of that between whose other parts it lies. */
+Node *stored_in(const Fusion *f, Node *n);
 /* Is the node a plain strided view of something stored? Then of what, from which element, with which strides. */
 bool strided(const Fusion *f, Node *n, Node **root, int64_t *off, int64_t *stride);
 
@@ -167,6 +180,24 @@ Kernel *kernel_lower(Arena *a, const Fusion *f, int region, Node *n);
 int64_t const_or(const Ix *ix, int64_t other);
 /* Coefficient of the bare axis, 0 if it is inside a division. */
 int64_t ix_stride(const Ix *ix, int axis);
+
+/* For tile.c: the value of a node at an index (NULL: of a scalar); the place in memory of a stored node's element. */
+LVal *value_at(Kernel *k, Node *n, const Ix **idx, Guard *guard);
+LVal *val_new(Kernel *k, LVal v);
+const Ix *layout_index(Kernel *k, const Node *n, const Ix **idx);
+void add_axis(Kernel *k, int64_t size);
+void give_up(Kernel *k, const char *why);
+/* The index at which the node was first met, or NULL. */
+const Ix **value_index(Kernel *k, const Node *n);
+
+/* ---- tile.c ---- */
+
+/* Can the product be the result of a tile kernel? Then which operand is computed in it, or -1. */
+int tile_output(const Fusion *f, const Node *dot);
+/* Is the product one that tile kernels compute for themselves: operands in memory, sizes that fit? */
+bool tile_inner(const Fusion *f, const Node *dot);
+void lower_tile(Kernel *k, const Region *r);
+LVal *lower_tile_dot(Kernel *k, Node *dot, const Ix **idx);
 
 /* ---- gemm.c ---- */
 

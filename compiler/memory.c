@@ -96,8 +96,28 @@ lower_bound(const Buf *b, int n)
 	return most;
 }
 
+/* The smallest buffers, `bytes` of them in all, get a place for the whole program: reuse makes kernels wait for each other
+   that a GPU could run side by side, and these are kernels that leave most of it idle. */
+static void
+spread(Buf *b, int n, uint64_t bytes)
+{
+	Buf **v = xmalloc((size_t)n * sizeof *v);
+	int last = 0;
+	for (int i = 0; i < n; i++) {
+		v[i] = &b[i];
+		last = b[i].last > last ? b[i].last : last;
+	}
+	qsort(v, (size_t)n, sizeof *v, by_size);
+	for (int i = n - 1; i >= 0 && v[i]->bytes <= bytes; i--) {
+		bytes -= v[i]->bytes;
+		v[i]->first = 0;
+		v[i]->last = last;
+	}
+	free(v);
+}
+
 MemoryPlan
-plan_memory(Buf *b, int n, bool reuse)
+plan_memory(Buf *b, int n, bool reuse, double slack)
 {
 	static int (*const orders[])(const void *, const void *) = {by_size, by_area, by_life, by_start};
 	MemoryPlan m = {0};
@@ -110,6 +130,8 @@ plan_memory(Buf *b, int n, bool reuse)
 		m.bytes += b[i].bytes;
 	}
 	m.bound = lower_bound(b, n);
+	if (reuse && slack > 0)
+		spread(b, n, (uint64_t)((double)m.bound * slack));
 	for (size_t o = 0; reuse && o < LEN(orders); o++) {
 		for (int i = 0; i < n; i++)
 			v[i] = &b[i];

@@ -6,7 +6,7 @@
 
    Rounding points: each operand once, each result once. Needs: contract.
 
-   Casts from bf16 move up past views and concatenations, so that an operand made of results needs no rounding. */
+   Casts from bf16 move past concatenations, so that an operand made of results needs no rounding. */
 #include <string.h>
 
 #include "mmc.h"
@@ -28,26 +28,27 @@ weight_gradients(Graph *g)
 	return is;
 }
 
-static bool
-from_half(const Node *n)
+/* The bf16 value that x is a cast of, below views; or NULL. */
+static Node *
+half(Graph *to, Node *x)
 {
-	return n->op == P_cast && n->dt == DT_F32 && n->in[0]->dt == DT_BF16;
+	if (x->op == P_cast && x->dt == DT_F32 && x->in[0]->dt == DT_BF16)
+		return x->in[0];
+	Node *h = prim_info[x->op].kind == K_VIEW ? half(to, x->in[0]) : NULL;
+	return h ? node_new(to, x->op, DT_BF16, &h, 1, x->dim, x->nd, x->at, x->nat, x->f) : NULL;
 }
 
-/* n of the operands in, which are all casts from bf16: the cast of n of what they cast. */
+/* n side by side of what are casts from bf16: the cast of what they cast, side by side. */
 static Node *
 float_up(Graph *to, Node *n, Node **in)
 {
-	Node *half[64];
-	Kind k = prim_info[n->op].kind;
-	if ((k != K_VIEW && k != K_CONCAT) || n->dt != DT_F32 || n->nin > (int)LEN(half))
+	Node *h[16];
+	if (n->op != P_concat || n->dt != DT_F32 || n->nin > (int)LEN(h))
 		return NULL;
-	for (int i = 0; i < n->nin; i++) {
-		if (!from_half(in[i]))
+	for (int i = 0; i < n->nin; i++)
+		if (!(h[i] = half(to, in[i])))
 			return NULL;
-		half[i] = in[i]->in[0];
-	}
-	return mk_cast(to, node_new(to, n->op, DT_BF16, half, n->nin, n->dim, n->nd, n->at, n->nat, n->f), DT_F32);
+	return mk_cast(to, mk_concat(to, h, n->nin, (int)n->at[0]), DT_F32);
 }
 
 static Node *

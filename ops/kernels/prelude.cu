@@ -245,6 +245,14 @@ mm_sort(const int *id, int *out)
 
 /* ---- small matrix products, one warp each, on the tensor cores ---- */
 
+__device__ __forceinline__ void
+mm_mma(float *d, const uint32_t *a, uint32_t b0, uint32_t b1)
+{
+	asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+	    : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+	    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 /* Copies a bf16 matrix of R rows and K columns into rows of K + 8 in shared memory: rows then start in different
    banks. rs, cs: strides of the source; one is 1; V: the other and the start are divisible by 8. */
 template <int R, int K, bool V> __device__ __forceinline__ void
@@ -296,18 +304,91 @@ mm_small_dot(bf16 *tile, const bf16 *a, int ars, int acs, const bf16 *b, int brs
 		}
 #pragma unroll
 		for (int n = 0; n < N; n += 8) {
-			float d0 = 0, d1 = 0, d2 = 0, d3 = 0;
+			float d[4] = {0, 0, 0, 0};
 #pragma unroll
 			for (int k = 0; k < K / 16; k++) {
 				const bf16 *p = &bt[(n + g) * (K + 8) + k * 16 + q];
 				const uint32_t b0 = *(const uint32_t *)p, b1 = *(const uint32_t *)(p + 8);
-				asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-				    : "+f"(d0), "+f"(d1), "+f"(d2), "+f"(d3)
-				    : "r"(fa[k][0]), "r"(fa[k][1]), "r"(fa[k][2]), "r"(fa[k][3]), "r"(b0), "r"(b1));
+				mm_mma(d, fa[k], b0, b1);
 			}
 			struct __align__(2 * sizeof(C)) Pair { C x, y; };
-			*(Pair *)&c[(m + g) * crs + n + q] = Pair{(C)d0, (C)d1};
-			*(Pair *)&c[(m + g + 8) * crs + n + q] = Pair{(C)d2, (C)d3};
+			*(Pair *)&c[(m + g) * crs + n + q] = Pair{(C)d[0], (C)d[1]};
+			*(Pair *)&c[(m + g + 8) * crs + n + q] = Pair{(C)d[2], (C)d[3]};
 		}
 	}
+}
+
+/* ---- tiles of products, for compiler/emit_tile.c: thread (g, q) of a warp as the PTX manual lays out mma.m16n8k16 ---- */
+
+/* N rows of D neighbours, `stride` apart, to rows of D + 8 in shared memory; by T threads. */
+template <int N, int D, int T> __device__ __forceinline__ void
+mm_tile_load(bf16 *to, const bf16 *from, int stride)
+{
+#pragma unroll
+	for (int i = threadIdx.x; i < N * D / 8; i += T) {
+		const int r = i / (D / 8), c = i % (D / 8) * 8;
+		*(uint4 *)&to[r * (D + 8) + c] = *(const uint4 *)&from[(int64_t)r * stride + c];
+	}
+}
+
+/* Left operand: from is row g of the warp's 16 rows. */
+template <int D> __device__ __forceinline__ void
+mm_tile_rows(uint32_t f[][4], const bf16 *from, int stride)
+{
+	const bf16 *p = from + threadIdx.x % 4 * 2;
+#pragma unroll
+	for (int k = 0; k < D / 16; k++) {
+		f[k][0] = *(const uint32_t *)(p + k * 16);
+		f[k][1] = *(const uint32_t *)(p + k * 16 + (int64_t)8 * stride);
+		f[k][2] = *(const uint32_t *)(p + k * 16 + 8);
+		f[k][3] = *(const uint32_t *)(p + k * 16 + 8 + (int64_t)8 * stride);
+	}
+}
+
+/* d[16, N] = f[16, D] b[N, D]^T */
+template <int N, int D> __device__ __forceinline__ void
+mm_tile_dot(float d[][4], const uint32_t f[][4], const bf16 *b)
+{
+	const int g = threadIdx.x % 32 / 4, q = threadIdx.x % 4 * 2;
+#pragma unroll
+	for (int n = 0; n < N / 8; n++) {
+		d[n][0] = d[n][1] = d[n][2] = d[n][3] = 0;
+#pragma unroll
+		for (int k = 0; k < D / 16; k++) {
+			const bf16 *p = &b[(n * 8 + g) * (D + 8) + k * 16 + q];
+			mm_mma(d[n], f[k], *(const uint32_t *)p, *(const uint32_t *)(p + 8));
+		}
+	}
+}
+
+/* o[16, D] += p[16, N] b[N, D], p as a product left it. */
+template <int N, int D> __device__ __forceinline__ void
+mm_tile_add(float o[][4], const bf16 *p, const bf16 *b)
+{
+#pragma unroll
+	for (int k = 0; k < N / 16; k++) {
+		uint32_t a[4];
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			const bf16 *e = &p[(2 * k + i / 2) * 4 + i % 2 * 2];
+			a[i] = (uint32_t)e[0].bits | (uint32_t)e[1].bits << 16;
+		}
+		const uint32_t row = (uint32_t)__cvta_generic_to_shared(&b[(k * 16 + threadIdx.x % 16) * (D + 8)]);
+#pragma unroll
+		for (int n = 0; n < D / 8; n++) {
+			uint32_t b0, b1;
+			asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];" : "=r"(b0), "=r"(b1) : "r"(row + n * 16));
+			mm_mma(o[n], a, b0, b1);
+		}
+	}
+}
+
+/* Row g + 8j of o to the row at `to`. */
+template <int D, class C> __device__ __forceinline__ void
+mm_tile_store(C *to, const float o[][4], int j)
+{
+	struct __align__(2 * sizeof(C)) Pair { C x, y; };
+#pragma unroll
+	for (int n = 0; n < D / 8; n++)
+		*(Pair *)&to[n * 8 + threadIdx.x % 4 * 2] = Pair{(C)o[n][j * 2], (C)o[n][j * 2 + 1]};
 }
