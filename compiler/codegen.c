@@ -4,6 +4,7 @@
 
 #include "codegen.h"
 
+#define NAME "KERNEL_NAME"
 #define SPREAD 0.04 /* of the least possible arena, for buffers that are not reused */
 
 typedef struct Use { /* one argument of one instruction, until buffers have places */
@@ -28,6 +29,7 @@ typedef struct Gen {
 	Step *step;
 	int nstep;
 	Sources *src;
+	const char **text; /* of each kernel, with NAME for its name */
 } Gen;
 
 static Step *
@@ -77,6 +79,31 @@ add_kernel(Gen *c, const Node *tell, const char *name, Launch l)
 	return s;
 }
 
+/* The same for a kernel whose text has NAME for its name: if the program has one of the same text, that one. */
+static Step *
+add_source(Gen *c, const Node *tell, const char *name, const char *head, const char *text, Launch l)
+{
+	for (uint32_t i = 0; i < c->p.nkernel; i++)
+		if (c->text[i] && !strcmp(c->text[i], text)) {
+			Step *s = step_new(c, I_KERNEL, tell, c->p.kernel[i].name);
+			s->instr.index = i;
+			return s;
+		}
+	char *full = arena_printf(c->arena, "%s_%s", c->g->name, name);
+	Text *source = source_for_kernel(c->src);
+	text_puts(source, head);
+	for (const char *p = text, *q; *p; p = q + strlen(NAME)) {
+		if (!(q = strstr(p, NAME))) {
+			text_puts(source, p);
+			break;
+		}
+		text_add(source, p, (size_t)(q - p));
+		text_puts(source, full);
+	}
+	c->text[c->p.nkernel] = arena_strdup(c->arena, text);
+	return add_kernel(c, tell, full, l);
+}
+
 /* n: the node of an R_SCATTER region, else NULL. */
 static void
 gen_kernel(Gen *c, int region, Node *n)
@@ -86,24 +113,27 @@ gen_kernel(Gen *c, int region, Node *n)
 	const Region *r = &c->f->region[region];
 	Node *tell = n ? n : r->node[r->nnode - 1];
 	Launch l = {1, 1, 0};
-	Text *source = source_for_kernel(c->src);
 	if (k->fail)
 		bug("region of v%d cannot be lowered: %s", tell->id, k->fail);
-	char *name = arena_printf(c->arena, "%s_%s", c->g->name, kernel_name(c->arena, k, (int)c->p.nkernel));
-	text_printf(source, "/* %s", loc_text(c->arena, tell->loc));
-	for (int i = 0; i < k->narg; i++)
-		text_printf(source, "%s a%d: v%d", i ? "," : ";", i, k->arg[i]->id);
-	text_puts(source, " */\n");
+	Text text = {0}, head = {0};
 	if (c->o->cuda)
-		emit_kernel_cuda(source, k, name, &l);
+		emit_kernel_cuda(&text, k, NAME, &l);
 	else
-		emit_kernel_c(source, k, name);
-	Step *s = add_kernel(c, tell, name, l);
+		emit_kernel_c(&text, k, NAME);
+	text_printf(&head, "/* %s", loc_text(c->arena, tell->loc));
+	for (int i = 0; i < k->narg; i++)
+		text_printf(&head, "%s a%d: v%d", i ? "," : ";", i, k->arg[i].node->id);
+	text_puts(&head, " */\n");
+	Step *s = add_source(c, tell, kernel_name(c->arena, k, (int)c->p.nkernel), head.s, text.s, l);
+	free(head.s);
+	free(text.s);
 	for (int i = 0; i < k->narg; i++) {
+		const Arg *a = &k->arg[i];
 		bool written = i >= k->nload;
-		add_use(s, k->arg[i], 0, 0, written);
+		uint64_t size = dtype_bytes(a->node->dt);
+		add_use(s, a->node, (uint64_t)a->off * size, (uint64_t)a->count * size, written);
 		s->instr.nout += written;
-		s->instr.traffic += node_bytes(k->arg[i]);
+		s->instr.traffic += a->count ? (double)a->count * (double)size : node_bytes(a->node);
 	}
 	for (int i = 0; i < k->nval; i++)
 		if (k->val[i]->kind == LV_PRIM || k->val[i]->kind == LV_REDUCE)
@@ -115,9 +145,10 @@ static void
 gen_sort(Gen *c, Node *n)
 {
 	Launch l = {0};
-	char *name = arena_printf(c->arena, "%s_k%u_sort", c->g->name, c->p.nkernel);
-	emit_sort_cuda(source_for_kernel(c->src), n, name, &l);
-	Step *s = add_kernel(c, n, name, l);
+	Text text = {0};
+	emit_sort_cuda(&text, n, NAME, &l);
+	Step *s = add_source(c, n, arena_printf(c->arena, "k%u_sort", c->p.nkernel), "", text.s, l);
+	free(text.s);
 	add_use(s, n->in[0], 0, 0, false);
 	add_use(s, n, 0, 0, true);
 	s->instr.nout = 1;
@@ -163,12 +194,10 @@ gen_gemm(Gen *c, int region)
 	const PlanGemm *g = &m.g;
 	Launch l = {0};
 	Text small = {0};
-	char *name = arena_printf(c->arena, "%s_k%u_dot", c->g->name, c->p.nkernel);
-	bool own = c->o->cuda && c->o->fuse && emit_small_dot(&small, &m, name, &l);
+	bool own = c->o->cuda && c->o->fuse && emit_small_dot(&small, &m, NAME, &l);
 	Step *s;
 	if (own) {
-		text_add(source_for_kernel(c->src), small.s, small.n);
-		s = add_kernel(c, dot, name, l);
+		s = add_source(c, dot, arena_printf(c->arena, "k%u_dot", c->p.nkernel), "", small.s, l);
 	} else {
 		s = step_new(c, I_GEMM, dot, "");
 		s->instr.index = c->p.ngemm;
@@ -289,7 +318,7 @@ finish(Gen *c)
 {
 	Buf *b = arena_alloc(c->arena, (size_t)(c->nstep * 8 + 64) * sizeof *b);
 	int n = collect_bufs(c, b);
-	MemoryPlan m = plan_memory(b, n, c->o->reuse, getenv("SLACK") ? atof(getenv("SLACK")) : c->o->cuda ? SPREAD : 0);
+	MemoryPlan m = plan_memory(b, n, c->o->reuse, c->o->cuda ? SPREAD : 0);
 	c->p.act_bytes = m.bytes;
 	c->p.act_bound = m.bound;
 	c->p.instr = arena_alloc(c->arena, (size_t)c->nstep * sizeof *c->p.instr);
@@ -327,6 +356,7 @@ codegen(Graph *g, const Places *places, const CodegenOptions *o, Sources *src)
 	c.p.batch = g->batch;
 	c.p.kernel = arena_alloc(c.arena, n * sizeof *c.p.kernel);
 	c.p.gemm = arena_alloc(c.arena, n * sizeof *c.p.gemm);
+	c.text = arena_alloc(c.arena, n * sizeof *c.text);
 	c.step = xcalloc(n, sizeof *c.step);
 	for (int i = 0; i < c.f->norder; i++) {
 		int r = c.f->order[i];

@@ -66,20 +66,22 @@ emit_init(Emit *e, Text *t, Kernel *k, bool cuda)
 	}
 }
 
-int
-arg_index(const Kernel *k, const Node *node)
+static int
+find_arg(const Kernel *k, const Node *node, int64_t off)
 {
 	const Node *base = stored_in(k->fusion, (Node *)node);
 	for (int i = 0; i < k->narg; i++)
-		if (k->arg[i] == base)
+		if (k->arg[i].node == base && k->arg[i].off == off)
 			return i;
 	for (int s = 0; s < k->nstore; s++) { /* a state that is updated in place */
 		const Layout *l = &k->fusion->layout[k->store[s].node->id];
 		if (l->state >= 0 && base->op == P_state && base->at[0] == l->state)
-			return arg_index(k, k->store[s].node);
+			return find_arg(k, k->store[s].node, 0);
 	}
 	bug("a kernel reads v%d, which is none of its arguments", base->id);
 }
+
+int arg_index(const Kernel *k, const Node *node) { return find_arg(k, node, 0); }
 
 static void put_ix(Emit *e, Text *t, const Ix *ix);
 
@@ -124,6 +126,19 @@ ix_text(Emit *e, const Ix *ix)
 {
 	Text t = {0};
 	put_ix(e, &t, ix);
+	return t.s;
+}
+
+char *
+load_text(Emit *e, const LVal *v)
+{
+	Text t = {0};
+	int64_t start = load_start(e->k, v);
+	Ix ix = *v->ix;
+	ix.c -= start;
+	text_printf(&t, "a%d[", find_arg(e->k, v->base, start));
+	put_ix(e, &t, &ix);
+	text_puts(&t, "]");
 	return t.s;
 }
 
@@ -227,9 +242,9 @@ val_expr(Emit *e, const LVal *v)
 			put_guard(e, &t, v->guard);
 			text_puts(&t, " ? ");
 		}
-		text_printf(&t, "a%d[", arg_index(e->k, v->base));
-		put_ix(e, &t, v->ix);
-		text_puts(&t, "]");
+		a = load_text(e, v);
+		text_puts(&t, a);
+		free(a);
 		if (v->guard)
 			text_printf(&t, " : (%s)0", ctype(v->dt));
 		break;

@@ -33,6 +33,7 @@ char *ix_text(Emit *e, const Ix *ix);      /* malloc'd */
 char *val_ref(Emit *e, const LVal *v);     /* malloc'd: v as an operand */
 char *val_expr(Emit *e, const LVal *v);    /* malloc'd: what computes v */
 int arg_index(const Kernel *k, const Node *base);
+char *load_text(Emit *e, const LVal *v);   /* malloc'd: a3[i0 * 7 + i1] */
 const char *reduce_init(const LVal *v);
 /* Marks by id the values that vary in the lanes and are needed for what stage does: reductions over values of that
    level, row stores of it. Saved values of earlier stages are not looked behind. False if there are none to do. */

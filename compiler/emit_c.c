@@ -16,7 +16,7 @@ put_args(Emit *e)
 {
 	Kernel *k = e->k;
 	for (int i = 0; i < k->narg; i++) {
-		const Node *n = k->arg[i];
+		const Node *n = k->arg[i].node;
 		emit_line(e, "%s%s *restrict a%d = arg[%d];", i < k->nload ? "const " : "", ctype(n->dt), i, i);
 	}
 }

@@ -86,7 +86,7 @@ cu_signature(Emit *e, const char *name, int block)
 	Kernel *k = e->k;
 	text_printf(e->t, "extern \"C\" __global__ void __launch_bounds__(%d)\n%s(", block, name);
 	for (int i = 0; i < k->narg; i++)
-		text_printf(e->t, "%s%s%s *__restrict__ a%d", i ? ", " : "", i < k->nload ? "const " : "", ctype(k->arg[i]->dt), i);
+		text_printf(e->t, "%s%s%s *__restrict__ a%d", i ? ", " : "", i < k->nload ? "const " : "", ctype(k->arg[i].node->dt), i);
 	text_puts(e->t, ")\n{\n");
 	e->indent = 1;
 }
@@ -141,11 +141,11 @@ cu_wide_loads(Emit *e, const Shape *s, const bool *need, int stage)
 		LVal *v = e->k->val[i];
 		if (!need[i] || (e->saved[i] && v->level < stage) || !wide_load(e, s, v))
 			continue;
-		char *ix = ix_text(e, v->ix);
+		char *from = load_text(e, v);
 		emit_line(e, "%s v%d[4];", ctype(v->dt), i);
-		emit_line(e, "mm_load4(v%d, &a%d[%s]);", i, arg_index(e->k, v->base), ix);
+		emit_line(e, "mm_load4(v%d, &%s);", i, from);
 		e->place[i] = PL_VECTOR;
-		free(ix);
+		free(from);
 	}
 }
 

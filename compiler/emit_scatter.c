@@ -82,14 +82,6 @@ close_loop(Emit *e)
 }
 
 static void
-add_positions(Emit *e, const Rows *r, const char *head)
-{
-	open_loop(e, "4", head);
-	add_position(e, r, "h");
-	close_loop(e);
-}
-
-static void
 head_lines(Emit *e, const Rows *r)
 {
 	emit_line(e, "const int *const order = a%d, *const start = order + %ld, *const key = start + %ld;", r->sorted, (long)r->n, (long)r->rows + 1);
@@ -118,7 +110,7 @@ run_sum(Emit *e, const Rows *r)
 	emit_line(e, "if (run + %d > %ld || key[run] != key[run + %d]) return;", RUN, (long)r->n, RUN - 1);
 	open_loop(e, NULL, arena_printf(a, "int f = column; f < %ld; f += %d", (long)r->width, r->columns * r->s.width));
 	emit_line(e, "float sum[%d] = {0};", r->s.width);
-	open_loop(e, "8", arena_printf(a, "int h = 0; h < %d; h++", RUN));
+	open_loop(e, "4", arena_printf(a, "int h = 0; h < %d; h++", RUN));
 	add_position(e, r, "run + h");
 	close_loop(e);
 	store_lines(e, r, arena_printf(a, "run / %d", RUN));
@@ -143,11 +135,13 @@ many_positions(Emit *e, const Rows *r)
 	emit_line(e, "float sum[%d] = {0};", W);
 	emit_line(e, "if (f < %ld) {", (long)r->width);
 	e->indent++;
-	add_positions(e, r, arena_printf(a, "int h = first + group; h < lo * %d; h += %d", RUN, r->groups));
+	open_loop(e, "1", arena_printf(a, "int p = first + group; p < last - (hi > lo ? hi - lo : 0) * %d; p += %d", RUN, r->groups));
+	emit_line(e, "const int h = hi > lo && p >= lo * %d ? p + (hi - lo) * %d : p;", RUN, RUN);
+	add_position(e, r, "h");
+	close_loop(e);
 	open_loop(e, "8", arena_printf(a, "int h = lo + group; h < hi; h += %d", r->groups));
 	emit_line(e, "for (int w = 0; w < %d; w++) sum[w] += a%d[(int64_t)h * %ld + f + w];", W, r->runs, (long)r->width);
 	close_loop(e);
-	add_positions(e, r, arena_printf(a, "int h = hi * %d + group; h < last; h += %d", RUN, r->groups));
 	close_loop(e);
 	emit_line(e, "for (int w = 0; w < %d; w++) part[group][column + w] = sum[w];", W);
 	emit_line(e, "__syncthreads();");
@@ -173,7 +167,9 @@ row_sum(Emit *e, const Rows *r)
 	emit_line(e, "if (row < %ld && last - first <= %d)", (long)r->rows, MANY);
 	open_loop(e, NULL, arena_printf(a, "int f = column; f < %ld; f += %d", (long)r->width, r->columns * r->s.width));
 	emit_line(e, "float sum[%d] = {0};", r->s.width);
-	add_positions(e, r, "int h = first; h < last; h++");
+	open_loop(e, "2", "int h = first; h < last; h++");
+	add_position(e, r, "h");
+	close_loop(e);
 	store_lines(e, r, "row");
 	close_loop(e);
 	close_loop(e);
@@ -207,5 +203,5 @@ emit_sort_cuda(Text *t, const Node *n, const char *name, Launch *l)
 {
 	*l = (Launch){.grid = 1, .block = 1024};
 	text_printf(t, "extern \"C\" __global__ void __launch_bounds__(1024)\n%s(const int *__restrict__ a0, int *a1)\n{\n", name);
-	text_printf(t, "\tmm_sort<%ld, %ld>(a0, a1);\n}\n\n", (long)node_count(n->in[0]), (long)n->at[0]);
+	text_printf(t, "\tmm_sort(%ld, %ld, a0, a1);\n}\n\n", (long)node_count(n->in[0]), (long)n->at[0]);
 }

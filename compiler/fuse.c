@@ -492,7 +492,7 @@ product_below(Node *x, int64_t *stride)
 	return kind(x) == K_DOT ? x : NULL;
 }
 
-/* The results of tile kernels, side by side: each computed in its place. */
+/* Results of products, side by side: each computed in its place. */
 static bool
 place_concat(Fusion *f, Node *n, bool *must)
 {
@@ -517,7 +517,7 @@ place_concat(Fusion *f, Node *n, bool *must)
 		f->layout[d->id] = *l;
 		*l = was;
 		at += n->in[placed]->dim[n->at[0]];
-		if (tile_output(f, d) < 0) {
+		if (tile_output(f, d) < 0 && !gemm_places(d, f->layout[d->id].stride)) {
 			f->layout[d->id] = was;
 			break;
 		}
@@ -870,7 +870,7 @@ fuse(Graph *g, bool enable, bool cuda)
 			continue;
 		if (is_pack(x)) {
 			place_pack(f, x, must);
-		} else if (kind(x) == K_CONCAT && must[i] && cuda && enable && place_concat(f, x, must)) {
+		} else if (kind(x) == K_CONCAT && must[i] && enable && place_concat(f, x, must)) {
 			continue;
 		} else if (is_anchor(x)) {
 			anchor(f, x, must);

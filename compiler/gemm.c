@@ -137,6 +137,17 @@ gemm_plain(const Node *a, const Node *b, const int64_t *at, const int64_t *dim, 
 }
 
 bool
+gemm_places(const Node *dot, const int64_t *stride)
+{
+	int64_t sa[MAXDIM], sb[MAXDIM];
+	PlanGemm g;
+	bool swap;
+	plain_strides(dot->in[0]->dim, dot->in[0]->nd, sa);
+	plain_strides(dot->in[1]->dim, dot->in[1]->nd, sb);
+	return match(dot->in[0], dot->in[1], dot->at, dot, sa, sb, stride, &g, &swap);
+}
+
+bool
 gemm_match(const Fusion *f, Node *dot, const Layout *out, GemmCall *c)
 {
 	Node *a = dot->in[0], *b = dot->in[1];
@@ -165,7 +176,7 @@ gemm_operand_ok(const Fusion *f, Node *dot, int operand)
 	bool swap;
 	for (int i = 0; i < 2; i++)
 		plain_strides(dot->in[i]->dim, dot->in[i]->nd, s[i]);
-	plain_strides(dot->dim, dot->nd, sc);
+	memcpy(sc, f->layout[dot->id].stride, sizeof sc);
 	if (!strided(f, dot->in[operand], &root, &off, s[operand]))
 		return false;
 	if (operand == 1) { /* the first operand as it will be: both must fit together */

@@ -477,13 +477,29 @@ store_index(Kernel *k, const Node *n, const Extent *space, const Ix **idx, bool 
 }
 
 static void
-add_arg(Kernel *k, Node *n)
+add_arg(Kernel *k, Node *n, int64_t off, int64_t count)
 {
 	n = stored_in(k->fusion, n);
 	for (int i = 0; i < k->narg; i++)
-		if (k->arg[i] == n)
+		if (k->arg[i].node == n && k->arg[i].off == off) {
+			if (k->arg[i].count < count)
+				k->arg[i].count = count;
 			return;
-	k->arg[k->narg++] = n;
+		}
+	k->arg[k->narg++] = (Arg){n, off, count};
+}
+
+#define PACKED 4096 /* elements from which a vector is taken for a packed one */
+
+int64_t
+load_start(const Kernel *k, const LVal *v)
+{
+	const Node *b = v->base;
+	for (int s = 0; s < k->nstore; s++)
+		if (b->op == P_state && k->fusion->layout[k->store[s].node->id].state == b->at[0])
+			return 0;
+	bool packed = b->id >= 0 && b->nd == 1 && b->dim[0] >= PACKED && !v->guard && v->ix->lo == v->ix->c;
+	return packed ? v->ix->c : 0;
 }
 
 /* Arguments in the order of use: loads, then stores. A buffer both read and written stands once, among the stores. */
@@ -499,21 +515,22 @@ collect_args(Kernel *k)
 			const Layout *l = &k->fusion->layout[k->store[s].node->id];
 			stored |= v->kind == LV_LOAD && (l->state >= 0 ? v->base->op == P_state && v->base->at[0] == l->state : v->base == k->store[s].node);
 		}
+		int64_t start = v->kind == LV_LOAD && !stored ? load_start(k, v) : 0;
 		if (v->kind == LV_LOAD && !stored)
-			add_arg(k, v->base);
+			add_arg(k, v->base, start, start ? v->ix->hi + 1 - start : 0);
 		for (int j = 0; v->kind == LV_DOT && j < 2; j++)
-			add_arg(k, v->dot[j].base);
+			add_arg(k, v->dot[j].base, 0, 0);
 	}
 	for (int s = 0; s < k->nstore; s++)
 		if (k->store[s].dot)
-			add_arg(k, k->store[s].dot->base);
+			add_arg(k, k->store[s].dot->base, 0, 0);
 	if (n->op == P_run_sum || n->op == P_row_sum)
-		add_arg(k, n->in[0]);
+		add_arg(k, n->in[0], 0, 0);
 	if (n->op == P_row_sum)
-		add_arg(k, n->in[2]);
+		add_arg(k, n->in[2], 0, 0);
 	k->nload = k->narg;
 	for (int s = 0; s < k->nstore; s++)
-		add_arg(k, k->store[s].node);
+		add_arg(k, k->store[s].node, 0, 0);
 }
 
 /* Threads walk the row together, unless memory is contiguous along the last outer axis and not along the row. */

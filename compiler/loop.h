@@ -85,6 +85,13 @@ typedef struct LStore {
 	Matrix *dot;       /* stored is the sum over the row of val times the matrix's rows; ix is where a result's row starts */
 } LStore;
 
+/* What a kernel is given: a buffer from an element on. Packed vectors are read through one argument for each place that is
+   read, so that kernels that differ in the place alone are one. */
+typedef struct Arg {
+	Node *node;
+	int64_t off, count; /* count 0: all */
+} Arg;
+
 #define MAXAXIS 12
 
 typedef struct Kernel {
@@ -101,7 +108,7 @@ typedef struct Kernel {
 	LStore *store;
 	int nstore;
 	int nlevel;            /* greatest level + 1 */
-	Node **arg;            /* bases loaded from, then nodes stored to, each once */
+	Arg *arg;              /* bases loaded from, then nodes stored to, each once */
 	int narg, nload;
 	const char *fail;      /* why it is no kernel, or NULL */
 	bool tile;             /* R_TILE */
@@ -187,6 +194,8 @@ LVal *val_new(Kernel *k, LVal v);
 const Ix *layout_index(Kernel *k, const Node *n, const Ix **idx);
 void add_axis(Kernel *k, int64_t size);
 void give_up(Kernel *k, const char *why);
+/* The element of its packed vector from which the load's argument starts, else 0. */
+int64_t load_start(const Kernel *k, const LVal *v);
 /* The index at which the node was first met, or NULL. */
 const Ix **value_index(Kernel *k, const Node *n);
 
@@ -212,6 +221,8 @@ typedef struct GemmCall {
 } GemmCall;
 /* Do operands and result in plain row-major order make one call? at: labels as in dot. */
 bool gemm_plain(const Node *a, const Node *b, const int64_t *at, const int64_t *dim, int nd);
+/* Could it be a call, with operands in plain order and its result at these strides? */
+bool gemm_places(const Node *dot, const int64_t *stride);
 bool gemm_match(const Fusion *f, Node *dot, const Layout *out, GemmCall *c);
 /* Does the dot's operand need a copy in plain order to be one? */
 bool gemm_operand_ok(const Fusion *f, Node *dot, int operand);

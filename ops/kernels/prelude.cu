@@ -168,10 +168,12 @@ mm_columns4(T *v)
 /* Sorts the positions 0 .. N - 1 by id (clamped to [0, V)), equal ids in order: the 1024 threads of one block, a radix sort of
    8 bits a pass. out: the N positions; V + 1 places where the ids 0 .. V start; the N ids in that order. A warp owns a
    run of positions, so that its counters need no atomics and the order is the same in every run. */
-template <int N, int V> __device__ void
-mm_sort(const int *id, int *out)
+static __device__ __noinline__ void
+mm_sort(int N, int V, const int *id, int *out)
 {
-	constexpr int passes = V <= 256 ? 1 : V <= 65536 ? 2 : V <= 1 << 24 ? 3 : 4, U = 2, share = (N + 1024 * U - 1) / (1024 * U) * 32 * U;
+	constexpr int U = 2;
+	asm("" : "+r"(N), "+r"(V)); /* no copy of all this for each size */
+	const int passes = V <= 256 ? 1 : V <= 65536 ? 2 : V <= 1 << 24 ? 3 : 4, share = (N + 1024 * U - 1) / (1024 * U) * 32 * U;
 	__shared__ int count[32][256], total[256];
 	const int t = threadIdx.x, lane = t % 32, warp = t / 32, from = warp * share;
 	int *const start = out + N, *const temp = start + V + 1;
