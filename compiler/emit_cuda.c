@@ -646,7 +646,9 @@ emit_kernel_cuda(Text *t, Kernel *k, const char *name, Launch *l)
 	Emit e;
 	emit_init(&e, t, k, true);
 	l->smem = 0;
-	if (k->tile)
+	if (k->epilogue)
+		emit_epilogue(&e, name, l);
+	else if (k->tile)
 		emit_tile(&e, name, l);
 	else if (k->scatter)
 		emit_scatter(&e, name, l);

@@ -393,7 +393,7 @@ decide(Fusion *f, Node *n, bool *must)
 	int r[256], m = reader_regions(f, n, r, LEN(r));
 	bool loops = true, tiles = m > 0, needed = must[n->id];
 	for (int i = 0; i < m; i++) {
-		tiles &= f->region[r[i]].kind == R_TILE;
+		tiles &= f->region[r[i]].kind == R_TILE && (m == 1 || !f->region[r[i]].epilogue);
 		loops &= f->region[r[i]].kind == R_LOOP || (f->region[r[i]].kind == R_TILE && kind(n) == K_REDUCE);
 	}
 	if (!needed && (m == 0 || is_free(n))) {
@@ -578,7 +578,7 @@ drop_stores(Fusion *f, int r, const bool *must)
 		bool outside = must[n->id];
 		for (int k = 0; k < m && !outside; k++)
 			outside = next[k] != r;
-		if (kind(n) != K_DOT)
+		if (kind(n) != K_DOT || f->region[r].epilogue)
 			f->stored[n->id] = outside;
 	}
 }
@@ -642,7 +642,7 @@ join_siblings(Fusion *f)
 		for (int a = 0; a < m; a++)
 			for (int b = a + 1; b < m; b++) {
 				Region *x = &f->region[r[a]], *y = &f->region[r[b]];
-				if (r[a] == r[b] || x->dead || y->dead || x->kind != y->kind || !is_kernel(f, r[a]) || region_space(f, r[a]) != region_space(f, r[b]))
+				if (r[a] == r[b] || x->dead || y->dead || x->kind != y->kind || x->epilogue || y->epilogue || !is_kernel(f, r[a]) || region_space(f, r[a]) != region_space(f, r[b]))
 					continue;
 				if (try_merge(f, r[a], r[b])) {
 					explain(f, n, "two kernels that read it are one");
@@ -819,11 +819,64 @@ tile_product(Fusion *f, Node *n, bool *must)
 	return true;
 }
 
+/* Joins the kernels that read what r stores over the same elements to it. */
+static void
+join_readers(Fusion *f, int r, const bool *must)
+{
+	int next[256];
+	for (int i = 0; i < f->region[r].nnode; i++) {
+		Node *n = f->region[r].node[i];
+		int m = f->stored[n->id] ? reader_regions(f, n, next, LEN(next)) : 0;
+		for (int k = 0; k < m; k++)
+			if (next[k] != r && f->region[next[k]].kind == R_LOOP && region_space(f, r) == region_space(f, next[k]) && try_chain(f, r, next[k], must)) {
+				i = -1;
+				break;
+			}
+	}
+}
+
+/* A product of which the rest of its kernel is one that reads the result. */
+static bool
+epilogue_product(Fusion *f, Node *n, bool *must)
+{
+	int r[256], m = reader_regions(f, n, r, LEN(r));
+	if (!tile_epilogue(f, n) || m == 0)
+		return false;
+	for (int a = 0; a < m; a++) /* readers that can be one should be before the first takes it */
+		for (int b = a + 1; b < m; b++)
+			if (f->region[r[a]].kind == R_LOOP && f->region[r[b]].kind == R_LOOP && !f->region[r[a]].dead && !f->region[r[b]].dead &&
+			    region_space(f, r[a]) == region_space(f, r[b]))
+				try_merge(f, r[a], r[b]);
+	m = reader_regions(f, n, r, LEN(r));
+	for (int i = 0; i < m; i++) {
+		Region *g = &f->region[r[i]];
+		bool cycle = false;
+		if (g->kind != R_LOOP)
+			continue;
+		for (int k = 0; k < m && !cycle; k++)
+			cycle = k != i && reaches(f, r[k], r[i]);
+		if (cycle)
+			continue;
+		join_readers(f, r[i], must);
+		g->kind = R_TILE;
+		g->epilogue = true;
+		if (join(f, n, r[i], must[n->id] || m > 1)) {
+			explain(f, n, "computed by a kernel that reads it");
+			need_matrix(n->in[0], must);
+			need_matrix(n->in[1], must);
+			return true;
+		}
+		g->kind = R_LOOP;
+		g->epilogue = false;
+	}
+	return false;
+}
+
 /* What is a kernel or a call of its own, and what that needs in memory. */
 static void
 anchor(Fusion *f, Node *n, bool *must)
 {
-	if (kind(n) == K_DOT && (inner_product(f, n, must) || tile_product(f, n, must)))
+	if (kind(n) == K_DOT && (inner_product(f, n, must) || tile_product(f, n, must) || epilogue_product(f, n, must)))
 		return;
 	f->stored[n->id] = true;
 	int r = region_new(f, kind(n) == K_DOT ? R_GEMM : R_SCATTER);

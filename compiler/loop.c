@@ -646,6 +646,31 @@ lower_stores(Kernel *k, const Region *r, const Extent *space)
 	return !k->fail;
 }
 
+void
+lower_columns(Kernel *k, const Region *r, int64_t all, int64_t columns)
+{
+	Extent s = {.nd = 3, .nsum = 1, .columns = true, .sum = {2}, .count = all * columns, .kept = all};
+	int64_t part[3], rows = 128;
+	for (int i = 0; i < r->nnode; i++) {
+		Node *n = r->node[i];
+		if (kind_of(n) != K_REDUCE)
+			continue;
+		if (!is_column_sum(n) || !split_extent(n, part) || part[2] != columns || part[0] * part[1] != all || part[1] % 16 || (k->columns && part[1] != rows)) {
+			give_up(k, "sums that do not fit a product's rows");
+			return;
+		}
+		rows = part[1];
+		k->columns = true;
+	}
+	s.dim[0] = all / rows;
+	s.dim[1] = rows;
+	s.dim[2] = columns;
+	for (int i = 0; i < 3; i++)
+		add_axis(k, s.dim[i]);
+	k->nouter = 2;
+	lower_stores(k, r, &s);
+}
+
 /* Sums along rows and column sums in one region. */
 static void
 mixed_space(Kernel *k, const Region *r, Extent *space)

@@ -56,6 +56,7 @@ typedef struct Matrix {
 	Node *base;
 	const Ix *ix;
 	int64_t width;
+	int64_t stride;    /* not 0: transposed, the width lies across rows so far apart */
 } Matrix;
 
 struct LVal {
@@ -112,6 +113,7 @@ typedef struct Kernel {
 	int narg, nload;
 	const char *fail;      /* why it is no kernel, or NULL */
 	bool tile;             /* R_TILE */
+	bool epilogue;         /* and that of Region.epilogue: axes are parts, rows of a part, columns */
 	bool scatter;          /* the axes are those of the positions, then the row: K_SCATTER */
 	LVal *id;              /* P_scatter_add: where a position is added */
 	/* interning */
@@ -135,6 +137,7 @@ typedef struct Region {
 	Node **node;        /* members that need computing, in id order */
 	int nnode, capnode;
 	bool dead;          /* merged away */
+	bool epilogue;      /* R_TILE: what becomes of one product's result, place by place, and column sums of it */
 	int order;          /* place in the schedule */
 } Region;
 
@@ -193,6 +196,8 @@ LVal *value_at(Kernel *k, Node *n, const Ix **idx, Guard *guard);
 LVal *val_new(Kernel *k, LVal v);
 const Ix *layout_index(Kernel *k, const Node *n, const Ix **idx);
 void add_axis(Kernel *k, int64_t size);
+/* The stores of a region over parts x rows x columns; rows 0: those of its column sums, or else 128. */
+void lower_columns(Kernel *k, const Region *r, int64_t all, int64_t columns);
 void give_up(Kernel *k, const char *why);
 /* The element of its packed vector from which the load's argument starts, else 0. */
 int64_t load_start(const Kernel *k, const LVal *v);
@@ -205,6 +210,8 @@ const Ix **value_index(Kernel *k, const Node *n);
 int tile_output(const Fusion *f, const Node *dot);
 /* Is the product one that tile kernels compute for themselves: operands in memory, sizes that fit? */
 bool tile_inner(const Fusion *f, const Node *dot);
+/* Is it a product whose result a tile kernel can go on with? */
+bool tile_epilogue(const Fusion *f, const Node *dot);
 void lower_tile(Kernel *k, const Region *r);
 LVal *lower_tile_dot(Kernel *k, Node *dot, const Ix **idx);
 

@@ -133,6 +133,96 @@ tile_output(const Fusion *f, const Node *dot)
 	return -1;
 }
 
+/* ---- epilogues ---- */
+
+/* m[rows, k] n[k, columns] over whole matrices: rows before columns in the result, both operands with strides. */
+typedef struct Plain {
+	int64_t rows, columns, k;
+	int64_t sa, sbk, sbn; /* strides: of rows of the first operand; of the second along k and along columns */
+} Plain;
+
+/* Stride of the labels as one run, first label outermost; -1 if they are not one. */
+static int64_t
+run_stride(const Node *x, const int64_t *lx, const int64_t *s, const int64_t *label, const int64_t *dim, int n)
+{
+	int64_t inner = -1, expect = -1;
+	for (int i = n - 1; i >= 0; i--) {
+		int j = find(lx, x->nd, label[i]);
+		if (j < 0)
+			return -1;
+		if (expect >= 0 && dim[i] > 1 && s[j] != expect)
+			return -1;
+		if (inner < 0)
+			inner = s[j];
+		expect = s[j] * dim[i];
+	}
+	return inner;
+}
+
+static bool
+plain_product(const Fusion *f, const Node *dot, Plain *p)
+{
+	const int64_t *lc = result_labels(dot);
+	Node *a = dot->in[A], *b = dot->in[B], *root;
+	int64_t off[2], sa[MAXDIM], sb[MAXDIM];
+	int n = dot->nd - 1; /* the last dim of the result is the columns */
+	if (dot->dt != DT_BF16 || a->dt != DT_BF16 || b->dt != DT_BF16 || n < 1 || !in_memory(f, a, &root, &off[A], sa) || f->layout[root->id].off % 8 ||
+	    !in_memory(f, b, &root, &off[B], sb) || f->layout[root->id].off % 8)
+		return false;
+	const int64_t *la = labels_of(dot, A), *lb = labels_of(dot, B);
+	int swap = find(la, a->nd, lc[n]) >= 0; /* the columns are the first operand's */
+	if (swap) {
+		Node *t = a;
+		const int64_t *l = la;
+		int64_t s[MAXDIM], o = off[A];
+		memcpy(s, sa, sizeof s);
+		memcpy(sa, sb, sizeof s);
+		memcpy(sb, s, sizeof s);
+		a = b, b = t, la = lb, lb = l, off[A] = off[B], off[B] = o;
+	}
+	if (b->nd != 2 || a->nd != n + 1 || find(lb, 2, lc[n]) < 0)
+		return false;
+	int kb = find(lb, 2, lc[n]) == 0, ka = find(la, a->nd, lb[kb]);
+	if (ka < 0 || sa[ka] != 1 || off[A] % 8 || off[B] % 8)
+		return false;
+	*p = (Plain){.columns = dot->dim[n], .k = b->dim[kb], .rows = node_count(dot) / dot->dim[n], .sbk = sb[kb], .sbn = sb[!kb]};
+	p->sa = run_stride(a, la, sa, lc, dot->dim, n);
+	return p->sa > 0 && p->sa % 8 == 0 && ((p->sbk == 1 && p->sbn % 8 == 0) || (p->sbn == 1 && p->sbk % 8 == 0));
+}
+
+bool
+tile_epilogue(const Fusion *f, const Node *dot)
+{
+	Plain p;
+	return f->cuda && f->fuse && plain_product(f, dot, &p) && p.k % 16 == 0 && p.k <= 128 && p.columns % 64 == 0 && p.rows >= 1024 && p.rows % 128 == 0;
+}
+
+/* The result's element in the kernel's row and column. */
+static LVal *
+lower_plain(Kernel *k, Node *dot, const Ix **idx)
+{
+	Matrix *m = arena_alloc(k->arena, 2 * sizeof *m);
+	Plain p;
+	int64_t off, s[MAXDIM];
+	LVal v = {.kind = LV_DOT, .node = dot, .dt = dot->dt, .dot = m, .cost = 30, .axes = 7};
+	if (!plain_product(k->fusion, dot, &p)) {
+		give_up(k, "a matrix product inside");
+		return val_new(k, (LVal){.kind = LV_CONST, .node = dot, .dt = dot->dt});
+	}
+	const Ix *row = ix_addmul(k, ix_axis(k, 1), ix_axis(k, 0), k->size[1]);
+	if (ix_flatten(k, idx, dot->dim, dot->nd - 1) != row || idx[dot->nd - 1] != ix_axis(k, 2))
+		give_up(k, "a matrix product of other places");
+	int swap = find(labels_of(dot, A), dot->in[A]->nd, result_labels(dot)[dot->nd - 1]) >= 0;
+	in_memory(k->fusion, dot->in[swap], &m[0].base, &off, s);
+	m[0].ix = ix_plus(k, ix_scale(k, row, p.sa), off);
+	m[0].width = p.k;
+	in_memory(k->fusion, dot->in[!swap], &m[1].base, &off, s);
+	m[1].ix = ix_plus(k, ix_scale(k, ix_axis(k, 2), p.sbn), off);
+	m[1].width = p.k;
+	m[1].stride = p.sbk == 1 ? 0 : p.sbk;
+	return val_new(k, v);
+}
+
 /* ---- lowering ---- */
 
 /* The operand's rows at the given index of each label; the label along the rows is left out. */
@@ -172,6 +262,8 @@ lower_tile_dot(Kernel *k, Node *dot, const Ix **idx)
 	Roles r;
 	LVal v = {.kind = LV_DOT, .node = dot, .dt = dot->dt, .dot = m, .cost = 30, .axes = 3u << (k->nouter - 1)};
 	int rows = -1; /* the side whose row is the last outer axis */
+	if (k->epilogue)
+		return lower_plain(k, dot, idx);
 	if (!k->tile || !roles_of(dot, &r)) {
 		give_up(k, "a matrix product inside");
 		return val_new(k, (LVal){.kind = LV_CONST, .node = dot, .dt = dot->dt});
@@ -263,6 +355,15 @@ void
 lower_tile(Kernel *k, const Region *r)
 {
 	k->tile = true;
+	k->epilogue = r->epilogue;
+	if (k->epilogue) {
+		const Node *dot = NULL;
+		for (int i = 0; i < r->nnode; i++)
+			if (prim_info[r->node[i]->op].kind == K_DOT)
+				dot = r->node[i];
+		lower_columns(k, r, node_count(dot) / dot->dim[dot->nd - 1], dot->dim[dot->nd - 1]);
+		return;
+	}
 	k->store = arena_alloc(k->arena, (size_t)r->nnode * sizeof *k->store);
 	for (int pass = 0; pass < 2 && !k->fail; pass++)
 		for (int i = 0; i < r->nnode && !k->fail; i++) {

@@ -97,6 +97,23 @@ mm_store4(T *p, const T *v)
 	*(mm_four<T> *)p = x;
 }
 
+template <class T> struct __align__(2 * sizeof(T)) mm_two { T v[2]; };
+template <class T> __device__ __forceinline__ void
+mm_load2(T *v, const T *p)
+{
+	const mm_two<T> x = *(const mm_two<T> *)p;
+	v[0] = x.v[0];
+	v[1] = x.v[1];
+}
+template <class T> __device__ __forceinline__ void
+mm_store2(T *p, const T *v)
+{
+	mm_two<T> x;
+	x.v[0] = v[0];
+	x.v[1] = v[1];
+	*(mm_two<T> *)p = x;
+}
+
 struct mm_sum { template <class T> static __device__ __forceinline__ T f(T a, T b) { return a + b; } };
 struct mm_maximum { template <class T> static __device__ __forceinline__ T f(T a, T b) { return mm_max(a, b); } };
 
@@ -347,6 +364,25 @@ mm_tile_rows(uint32_t f[][4], const bf16 *from, int stride)
 	}
 }
 
+/* The same through shared memory, a warp's own 16 rows of D + 8: from is the first of the 16 rows. */
+template <int D> __device__ __forceinline__ void
+mm_tile_left(uint32_t f[][4], const bf16 *from, int stride, bf16 *stage)
+{
+	const int lane = threadIdx.x % 32;
+#pragma unroll
+	for (int i = lane; i < 16 * D / 8; i += 32) {
+		const int r = i / (D / 8), c = i % (D / 8) * 8;
+		*(uint4 *)&stage[r * (D + 8) + c] = *(const uint4 *)&from[(int64_t)r * stride + c];
+	}
+	__syncwarp();
+	const uint32_t at = (uint32_t)__cvta_generic_to_shared(&stage[lane % 16 * (D + 8) + lane / 16 * 8]);
+#pragma unroll
+	for (int k = 0; k < D / 16; k++)
+		asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+		             : "=r"(f[k][0]), "=r"(f[k][1]), "=r"(f[k][2]), "=r"(f[k][3]) : "r"(at + k * 32) : "memory");
+	__syncwarp();
+}
+
 /* d[16, N] = f[16, D] b[N, D]^T */
 template <int N, int D> __device__ __forceinline__ void
 mm_tile_dot(float d[][4], const uint32_t f[][4], const bf16 *b)
@@ -363,6 +399,41 @@ mm_tile_dot(float d[][4], const uint32_t f[][4], const bf16 *b)
 	}
 }
 
+/* The thread's right operand of k x n = 16 x 8 from rows of k in shared memory, transposed on the way. */
+__device__ __forceinline__ void
+mm_columns_of(const bf16 *row, uint32_t *b)
+{
+	asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
+	             : "=r"(b[0]), "=r"(b[1]) : "r"((uint32_t)__cvta_generic_to_shared(row)));
+}
+
+/* d[16, N] = f[16, K] b[K, N] */
+template <int N, int K> __device__ __forceinline__ void
+mm_tile_product(float d[][4], const uint32_t f[][4], const bf16 *b)
+{
+#pragma unroll
+	for (int k = 0; k < K / 16; k++) {
+#pragma unroll
+		for (int n = 0; n < N / 8; n++) {
+			uint32_t x[2];
+			mm_columns_of(&b[(k * 16 + threadIdx.x % 16) * (N + 8) + n * 8], x);
+			mm_mma(d[n], f[k], x[0], x[1]);
+		}
+	}
+}
+
+/* 16 rows of N from shared memory (rows of N + 8) to rows `stride` apart; by a warp. */
+template <int N, class T> __device__ __forceinline__ void
+mm_tile_flush(T *to, int stride, const T *from)
+{
+	constexpr int W = 16 / sizeof(T);
+#pragma unroll
+	for (int i = threadIdx.x % 32; i < 16 * N / W; i += 32) {
+		const int r = i / (N / W), c = i % (N / W) * W;
+		*(uint4 *)&to[(int64_t)r * stride + c] = *(const uint4 *)&from[r * (N + 8) + c];
+	}
+}
+
 /* o[16, D] += p[16, N] b[N, D], p as a product left it. */
 template <int N, int D> __device__ __forceinline__ void
 mm_tile_add(float o[][4], const bf16 *p, const bf16 *b)
@@ -375,12 +446,11 @@ mm_tile_add(float o[][4], const bf16 *p, const bf16 *b)
 			const bf16 *e = &p[(2 * k + i / 2) * 4 + i % 2 * 2];
 			a[i] = (uint32_t)e[0].bits | (uint32_t)e[1].bits << 16;
 		}
-		const uint32_t row = (uint32_t)__cvta_generic_to_shared(&b[(k * 16 + threadIdx.x % 16) * (D + 8)]);
 #pragma unroll
 		for (int n = 0; n < D / 8; n++) {
-			uint32_t b0, b1;
-			asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];" : "=r"(b0), "=r"(b1) : "r"(row + n * 16));
-			mm_mma(o[n], a, b0, b1);
+			uint32_t x[2];
+			mm_columns_of(&b[(k * 16 + threadIdx.x % 16) * (D + 8) + n * 8], x);
+			mm_mma(o[n], a, x[0], x[1]);
 		}
 	}
 }
