@@ -650,7 +650,7 @@ void
 lower_columns(Kernel *k, const Region *r, int64_t all, int64_t columns)
 {
 	Extent s = {.nd = 3, .nsum = 1, .columns = true, .sum = {2}, .count = all * columns, .kept = all};
-	int64_t part[3], rows = 128;
+	int64_t part[3], rows = all % 256 == 0 && all >= 32768 ? 256 : 128;
 	for (int i = 0; i < r->nnode; i++) {
 		Node *n = r->node[i];
 		if (kind_of(n) != K_REDUCE)
