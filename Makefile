@@ -39,12 +39,14 @@ endif
 COMPILER := $(wildcard compiler/*.c)
 RUNTIME  := $(wildcard runtime/*.c)
 TESTS    := $(wildcard tests/*_test.c tests/*_check.c)
+SHARED   := $(wildcard tests/check_*.c)
 PARSER   := tensor.tab tensor.lex
 MMC_OBJ   = $(COMPILER:%.c=$B/%.o) $(PARSER:%=$B/%.o)
 RUN_OBJ   = $(RUNTIME:%.c=$B/%.o)
-TEST_OBJ  = $(TESTS:%.c=$B/%.o)
+TEST_OBJ  = $(TESTS:%.c=$B/%.o) $(SHARED:%.c=$B/%.o)
 LIBMMC    = $B/libmmc.a
 LIBRUN    = $B/libmmrun.a
+LIBTEST   = $B/libtest.a
 
 .PHONY: all tests help deps demo check suite san check-cuda suite-cuda bench install clean FORCE
 .DELETE_ON_ERROR:
@@ -65,13 +67,14 @@ $(BIN)/mmrun: $B/runtime/main.o $(LIBRUN)
 # All but main, so that a test takes what it needs, and may stand in for functions of files that it does not need.
 $(LIBMMC): $(filter-out %/main.o,$(MMC_OBJ)) $B/sources
 $(LIBRUN): $(filter-out %/main.o,$(RUN_OBJ)) $B/sources
-$(LIBMMC) $(LIBRUN):
+$(LIBTEST): $(SHARED:%.c=$B/%.o) $B/sources
+$(LIBMMC) $(LIBRUN) $(LIBTEST):
 	$(call say,ar,$@)
 	@rm -f $@
 	$Qar rcs $@ $(filter %.o,$^)
 
 tests: $(TESTS:%.c=$B/%)
-$(TESTS:%.c=$B/%): $B/tests/%: $B/tests/%.o $(LIBMMC) $(LIBRUN)
+$(TESTS:%.c=$B/%): $B/tests/%: $B/tests/%.o $(LIBTEST) $(LIBMMC) $(LIBRUN)
 	$(call say,link,$@)
 	$Q$(LINK) -o $@ $^ $(LIBS) $(LIBS_mmc) $(LIBS_run)
 
@@ -104,7 +107,7 @@ $B/tensor.lex.c $B/tensor.lex.h &: grammar/tensor.l
 
 # Files that are rewritten only when what they say changes.
 $B/flags: SAYS = $(COMPILE) $(LINK) $(VERSION) $(shell $(CC) --version 2>&1 | head -n 1)
-$B/sources: SAYS = $(COMPILER) $(RUNTIME)
+$B/sources: SAYS = $(COMPILER) $(RUNTIME) $(SHARED)
 $B/flags $B/sources: FORCE
 	@mkdir -p $B
 	@printf '%s\n' '$(subst ','\'',$(SAYS))' >$@.new

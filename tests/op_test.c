@@ -9,108 +9,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../compiler/codegen.h"
 #include "../runtime/cuda_api.h"
-#include "../runtime/device.h"
+#include "check_graph.h"
 
 #define MAXTEST 2000
 
 typedef struct Case {
 	Ast *test;
-	Graph *g, *cpu, *half; /* after the passes of a GPU; contracted; with products in bf16 */
-	Node **out;        /* results, then gradients */
-	int nout, nresult;
-	double **input;    /* values by input */
-	double **want;     /* by out */
-	double **want_half;
-	char *name;
+	Check c;
+	int nresult;       /* outputs before the gradients */
 } Case;
 
 static int passed, failed, skipped;
 static Arena arena;
 
-static void
-check(bool ok, const Case *c, const char *fmt, ...)
-{
-	va_list ap;
-	if (ok) {
-		passed++;
-		return;
-	}
-	failed++;
-	fprintf(stderr, "%s: ", loc_text(&arena, c->test->loc));
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputs("\n", stderr);
-}
-
-/* splitmix64; normal by summing twelve */
-static uint64_t
-next(uint64_t *s)
-{
-	uint64_t z = *s += 0x9E3779B97F4A7C15ull;
-	z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
-	z = (z ^ z >> 27) * 0x94D049BB133111EBull;
-	return z ^ z >> 31;
-}
-
-static double
-normal(uint64_t *s)
-{
-	double x = -6;
-	for (int i = 0; i < 12; i++)
-		x += (double)(next(s) >> 11) * 0x1p-53;
-	return x;
-}
-
-static int64_t
-count_dims(const int64_t *dim, int nd)
-{
-	int64_t n = 1;
-	for (int i = 0; i < nd; i++)
-		n *= dim[i];
-	return n;
-}
-
-/* Parameters become inputs: a test gives every number itself. */
-static Node *
-param_to_input(Graph *to, Node *n, Node **in, void *ctx)
-{
-	(void)in;
-	return n->op == P_param ? mk_input(to, *(int *)ctx + (int)n->at[0]) : NULL;
-}
-
-static void
-fill_inputs(Case *c, uint64_t seed)
-{
-	Graph *g = c->g;
-	c->input = arena_alloc(&arena, (size_t)g->ninput * sizeof *c->input);
-	for (int i = 0; i < g->ninput; i++) {
-		GInput *in = &g->input[i];
-		int64_t n = count_dims(in->dim, in->nd);
-		c->input[i] = xcalloc((size_t)n, sizeof **c->input);
-		for (int64_t k = 0; k < n; k++)
-			c->input[i][k] = in->below ? (double)(next(&seed) % (uint64_t)in->below) : (float)normal(&seed);
-	}
-}
-
-static Env
-make_env(const Case *c)
-{
-	static const double zero[1], *state[64];
-	Env e = {.input = (const double **)c->input, .state = state};
-	for (size_t i = 0; i < LEN(state); i++)
-		state[i] = zero;
-	return e;
-}
-
 /* The results of a test, a weighted sum of them, and its gradients; outputs of the graph in that order. */
 static bool
 build(Case *c, Lib *lib, int index)
 {
-	c->name = arena_printf(&arena, "t%d", index);
-	Graph *g = graph_new(&arena, c->name);
+	Graph *g = graph_new(&arena, arena_printf(&arena, "t%d", index));
 	Lower *w = lower_new(lib, g, true);
 	Val v, *list = &v;
 	Node *loss = NULL, *wrt[256], *d[256];
@@ -144,242 +61,55 @@ build(Case *c, Lib *lib, int index)
 				graph_output(g, arena_printf(&arena, "d%d", i), wrt[i]->op == P_param ? g->param[wrt[i]->at[0]].name : g->input[wrt[i]->at[0]].name, d[i]);
 		graph_output(g, "loss", "value", loss);
 	}
-	int first = g->ninput;
-	for (int i = 0; i < g->nparam; i++) {
-		GInput in = {.name = arena_printf(&arena, "param.%s", g->param[i].name), .dt = DT_F32, .nd = g->param[i].nd};
-		memcpy(in.dim, g->param[i].dim, sizeof in.dim);
-		graph_input(g, in);
-	}
 	g->batch = 1;
-	c->g = graph_map(g, param_to_input, &first);
+	c->c.g = params_to_inputs(g);
 	return true;
-}
-
-static void
-outputs(Case *c)
-{
-	c->nout = c->g->noutput;
-	c->out = arena_alloc(&arena, (size_t)c->nout * sizeof *c->out);
-	for (int i = 0; i < c->nout; i++)
-		c->out[i] = c->g->output[i].node;
-}
-
-/* Relative to the size of what was compared: rounding errors do not scale with the single element. */
-static double
-difference(const double *a, const double *b, int64_t n, double *scale)
-{
-	double most = 0;
-	*scale = 1e-30;
-	for (int64_t i = 0; i < n; i++) {
-		if (fabs(a[i]) > *scale && isfinite(a[i]))
-			*scale = fabs(a[i]);
-		if (a[i] == b[i] || (isnan(a[i]) && isnan(b[i])))
-			continue;
-		double d = fabs(a[i] - b[i]);
-		if (!(d <= most))
-			most = isnan(d) ? INFINITY : d;
-	}
-	return most;
-}
-
-static void
-reference(Case *c)
-{
-	Env e = make_env(c);
-	double scale;
-	outputs(c);
-	c->want = arena_alloc(&arena, (size_t)c->nout * sizeof *c->want);
-	interp(c->g, &e, c->out, c->nout, c->want);
-	c->cpu = pass_contract(c->g);
-	c->g = pass_split(c->cpu, true);
-	graph_verify(c->g, c->name);
-	outputs(c);
-	c->half = pass_split(pass_precision(c->cpu), true);
-	c->want_half = arena_alloc(&arena, (size_t)c->nout * sizeof *c->want_half);
-	Node **half = arena_alloc(&arena, (size_t)c->nout * sizeof *half);
-	for (int i = 0; i < c->nout; i++)
-		half[i] = c->half->output[i].node;
-	interp(c->half, &e, half, c->nout, c->want_half);
-	double **got = xcalloc((size_t)c->nout, sizeof *got);
-	interp(c->g, &e, c->out, c->nout, got);
-	for (int i = 0; i < c->nout; i++) {
-		double most = difference(c->want[i], got[i], node_count(c->out[i]), &scale);
-		check(most <= 1e-9 * scale, c, "%s: the graph passes change the value by %g of %g", c->g->output[i].name, most, scale);
-		free(got[i]);
-	}
-	free(got);
 }
 
 /* A few elements of every gradient. */
 static void
-finite_differences(Case *c, Graph *before, Node **out)
+finite_differences(Case *c)
 {
-	Env e = make_env(c);
+	Graph *g = c->c.g;
+	Env e = {.input = (const double **)c->c.input, .state = (const double **)c->c.state};
 	uint64_t seed = 7;
-	Node *loss = out[c->nout - 1];
+	Node *loss = g->output[g->noutput - 1].node;
 	int64_t work = 0;
-	for (int i = 0; i < before->nnode; i++)
-		work += node_count(before->node[i]);
+	for (int i = 0; i < g->nnode; i++)
+		work += node_count(g->node[i]);
 	int samples = work > 4000000 ? 1 : 4; /* an evaluation of so many elements takes most of a second */
-	for (int i = c->nresult; i + 1 < c->nout; i++) {
-		const char *of = before->output[i].role;
+	for (int i = c->nresult; i + 1 < g->noutput; i++) {
+		const char *of = g->output[i].role;
+		const double *want = c->c.want[i];
 		int in = 0;
-		while (strcmp(before->input[in].name, of) && (strncmp(before->input[in].name, "param.", 6) || strcmp(before->input[in].name + 6, of)))
+		while (strcmp(g->input[in].name, of) && (strncmp(g->input[in].name, "param.", 6) || strcmp(g->input[in].name + 6, of)))
 			in++;
-		int64_t n = node_count(out[i]);
-		double scale, most = difference(c->want[i], c->want[i], n, &scale), worst = 0;
-		(void)most;
+		int64_t n = node_count(g->output[i].node);
+		double scale = 0, worst = 0;
+		for (int64_t k = 0; k < n; k++)
+			scale = fmax(scale, fabs(want[k]));
 		for (int k = 0; k < samples && n; k++) {
-			int64_t at = (int64_t)(next(&seed) % (uint64_t)n);
-			double d = interp_numeric_grad(before, &e, loss, c->input[in], at, 1e-3);
-			worst = fmax(worst, fabs(d - c->want[i][at]));
+			int64_t at = random_below(&seed, n);
+			double d = interp_numeric_grad(g, &e, loss, c->c.input[in], at, 1e-3);
+			worst = fmax(worst, fabs(d - want[at]));
 		}
-		check(worst <= 1e-6 * (scale + 1), c, "gradient of %s is off by %g of %g", of, worst, scale);
+		check_that(&c->c, worst <= 1e-6 * (scale + 1), "gradient of %s is off by %g of %g", of, worst, scale);
 	}
 }
 
 /* ---- devices ---- */
 
-static Plan *
-make_plan(Case *cases, int n, const char *target, int mode, const char *prelude, Places *places)
+static void
+on_device(Check **c, int n, Device *d, bool cuda)
 {
-	bool fuse = mode > 0;
-	Plan *p = arena_alloc(&arena, sizeof *p);
-	PlanTargetset *s = p->set = arena_alloc(&arena, sizeof *s);
-	CodegenOptions o = {.cuda = !strcmp(target, "cuda"), .fuse = fuse, .reuse = true};
-	Sources *src = arena_alloc(&arena, sizeof *src);
-	*src = (Sources){.arena = &arena, .prelude = prelude, .per_module = o.cuda ? 32 : 200};
-	p->nset = 1;
-	s->target = (char *)target;
-	s->program = arena_alloc(&arena, (size_t)n * sizeof *s->program);
-	for (int i = 0; i < n; i++) {
-		Plan dummy = {0};
-		place_states(&arena, cases[i].g, &places[i], &dummy);
-		s->program[s->nprogram++] = codegen(mode == 2 ? cases[i].half : o.cuda ? cases[i].g : pass_split(cases[i].cpu, false), &places[i], &o, src);
-	}
-	s->nmodule = (uint32_t)src->n;
-	s->module = arena_alloc(&arena, s->nmodule * sizeof *s->module);
-	for (int i = 0; i < src->n; i++) {
-		s->module[i].source = arena_strdup(&arena, src->module[i].s);
-		free(src->module[i].s);
-	}
-	return p;
+	for (const CheckMode *m = check_modes; m->name; m++)
+		if (m->cuda == cuda && !m->same)
+			check_run(c, n, m, d, cuda ? 32 : 200);
+	d->close(d);
 }
 
 static void
-to_device(const double *x, DType dt, int64_t n, void *out)
-{
-	for (int64_t i = 0; i < n; i++) {
-		if (dt == DT_F32)
-			((float *)out)[i] = (float)x[i];
-		else
-			((int32_t *)out)[i] = (int32_t)x[i];
-	}
-}
-
-static double
-from_device(const void *x, DType dt, int64_t i)
-{
-	return dt == DT_F32 ? (double)((const float *)x)[i] : dt == DT_I32 ? (double)((const int32_t *)x)[i] : (double)((const uint8_t *)x)[i];
-}
-
-static void
-compare(Case *c, const PlanProgram *p, Device *d, void *const *base, const char *how)
-{
-	bool half = strstr(how, "bf16") != NULL; /* a rounding that falls the other way is one part in 256 of an element */
-	double **want = half ? c->want_half : c->want, bound = half ? 2e-2 : 2e-5;
-	Err e = {0};
-	for (uint32_t i = 0; i < p->noutput; i++) {
-		const PlanRef *r = p->output[i].ref;
-		int64_t n = node_count(c->out[i]);
-		void *buf = xmalloc(r->bytes + 1);
-		double *got = xcalloc((size_t)n, sizeof *got), scale;
-		if (!d->download(d, buf, (char *)base[r->space] + r->off, r->bytes, &e)) {
-			check(false, c, "%s", e.msg);
-			return;
-		}
-		for (int64_t k = 0; k < n; k++)
-			got[k] = from_device(buf, c->out[i]->dt, k);
-		double most = difference(want[i], got, n, &scale);
-		check(most <= bound * (scale + 0.01), c, "%s %s: off by %g of %g", how, p->output[i].name, most, scale);
-		free(buf);
-		free(got);
-	}
-}
-
-static void
-run_case(Case *c, Device *d, const PlanTargetset *s, const PlanProgram *p, const Places *at, const char *how)
-{
-	Err e = {0};
-	void *base[NSPACE] = {0};
-	uint64_t bytes[NSPACE] = {0};
-	bytes[SP_STAT] = at->bytes[SP_STAT];
-	bytes[SP_ACT] = p->act_bytes;
-	bytes[SP_WORK] = p->work_bytes;
-	for (int i = 0; i < NSPACE; i++)
-		if (bytes[i] && !(base[i] = d->alloc(d, bytes[i], space_names[i], &e))) {
-			check(false, c, "%s", e.msg);
-			return;
-		}
-	char *poison = xmalloc(bytes[SP_ACT] + 1);
-	memset(poison, 0xff, bytes[SP_ACT]);
-	for (int i = 0; i < c->g->ninput; i++) {
-		GInput *in = &c->g->input[i];
-		int64_t n = count_dims(in->dim, in->nd), k = 0;
-		void *buf = xmalloc((size_t)n * 4 + 1);
-		to_device(c->input[i], in->dt, n, buf);
-		while (strcmp(at->name[k], in->name))
-			k++;
-		if (!d->upload(d, (char *)base[SP_STAT] + at->off[k], buf, (size_t)n * 4, &e))
-			check(false, c, "%s", e.msg);
-		free(buf);
-	}
-	Binding b = {.column = NULL};
-	memcpy(b.base, base, sizeof base);
-	Exec *x = d->prepare(d, s, p, &b, &e);
-	if (!x || (bytes[SP_ACT] && !d->upload(d, base[SP_ACT], poison, bytes[SP_ACT], &e)) || !d->run(d, x, 1, &e) || !d->sync(d, &e))
-		check(false, c, "%s: %s", how, e.msg);
-	else
-		compare(c, p, d, base, how);
-	if (x)
-		d->drop(d, x);
-	free(poison);
-	for (int i = 0; i < NSPACE; i++)
-		if (base[i])
-			d->release(d, base[i]);
-}
-
-static char *
-read_text(const char *path)
-{
-	char *text;
-	size_t n;
-	Err e = {0};
-	if (!read_file(path, &text, &n, &e)) {
-		fprintf(stderr, "%s\n", e.msg);
-		exit(2);
-	}
-	return text;
-}
-
-static void
-on_device(Case *cases, int n, const char *target, Device *d)
-{
-	char *prelude = read_text(!strcmp(target, "cuda") ? "ops/kernels/prelude.cu" : "ops/kernels/prelude.c");
-	static const char *const modes[] = {"unfused", "fused", "fused bf16"};
-	for (int mode = 0; mode < (!strcmp(target, "cuda") ? 3 : 2); mode++) {
-		Places *places = xcalloc((size_t)n, sizeof *places);
-		Plan *p = make_plan(cases, n, target, mode, prelude, places);
-		char *how = arena_printf(&arena, "%s %s", target, modes[mode]);
-		for (int i = 0; i < n; i++)
-			run_case(&cases[i], d, p->set, &p->set->program[i], &places[i], how);
-		free(places);
-	}
-	free(prelude);
-}
-
-static void
-compile_module(const Case *c, const char *source, const char *arch)
+compile_module(Check *c, const char *source, const char *arch)
 {
 	char *code = NULL, *log = NULL;
 	size_t size;
@@ -389,26 +119,26 @@ compile_module(const Case *c, const char *source, const char *arch)
 		skipped++;
 		return;
 	}
-	check(ok, c, "%s: %s", arch, e.msg);
-	check(!ok || nvrtc_spills(log) == 0, c, "kernels for %s spill %ld bytes", arch, ok ? (long)nvrtc_spills(log) : 0);
+	check_that(c, ok, "%s: %s", arch, e.msg);
+	check_that(c, !ok || nvrtc_spills(log) == 0, "kernels for %s spill %ld bytes", arch, ok ? (long)nvrtc_spills(log) : 0);
 	free(code);
 	free(log);
 }
 
 static void
-compile_cuda(Case *cases, int n)
+compile_cuda(Check **c, int n)
 {
 	static const char *const archs[] = {"sm_80", "sm_90"};
-	char *prelude = read_text("ops/kernels/prelude.cu");
-	for (int mode = 1; mode < 3; mode++) {
+	for (const CheckMode *m = check_modes; m->name; m++) {
+		if (!m->cuda || !m->fuse || m->same)
+			continue;
 		Places *places = xcalloc((size_t)n, sizeof *places);
-		Plan *p = make_plan(cases, n, "cuda", mode, prelude, places);
-		for (size_t i = mode == 1 ? 0 : LEN(archs) - 1; i < LEN(archs); i++)
-			for (uint32_t m = 0; m < p->set->nmodule; m++)
-				compile_module(&cases[0], p->set->module[m].source, archs[i]);
+		Plan *p = check_plan(c, n, m, 32, places);
+		for (size_t i = m->half ? LEN(archs) - 1 : 0; i < LEN(archs); i++)
+			for (uint32_t k = 0; k < p->set->nmodule; k++)
+				compile_module(c[0], p->set->module[k].source, archs[i]);
 		free(places);
 	}
-	free(prelude);
 }
 
 int
@@ -416,6 +146,7 @@ main(int argc, char **argv)
 {
 	Lib *lib = lib_new(&arena);
 	Case *cases = xcalloc(MAXTEST, sizeof *cases);
+	Check **c = xcalloc(MAXTEST, sizeof *c);
 	bool cpu = argc < 2, cuda = argc < 2;
 	int n = 0, ntest;
 	if (!lib_load_folder(lib, "ops"))
@@ -430,37 +161,35 @@ main(int argc, char **argv)
 	}
 	Ast **test = lib_tests(lib, &ntest);
 	for (int i = 0; i < ntest && n < MAXTEST; i++) {
-		Case *c = &cases[n];
-		c->test = test[i];
-		if (!build(c, lib, i)) {
-			check(false, c, "does not lower");
+		Case *k = &cases[n];
+		k->test = test[i];
+		if (!build(k, lib, i)) {
+			fprintf(stderr, "%s: does not lower\n", loc_text(&arena, k->test->loc));
+			failed++;
 			continue;
 		}
-		fill_inputs(c, (uint64_t)i * 77 + 1);
-		Graph *before = c->g;
-		reference(c);
-		Node **out = arena_alloc(&arena, (size_t)c->nout * sizeof *out);
-		for (int k = 0; k < c->nout; k++)
-			out[k] = before->output[k].node;
-		if (c->nout > c->nresult)
-			finite_differences(c, before, out);
-		n++;
+		check_fill(&k->c, (uint64_t)i);
+		check_reference(&k->c, false, true);
+		if (k->c.g->noutput > k->nresult)
+			finite_differences(k);
+		c[n++] = &k->c;
 	}
 	Err e = {0};
 	Device *d = cpu ? device_cpu_open(0, &e) : NULL;
-	if (d) {
-		on_device(cases, n, "cpu", d);
-		d->close(d);
-	}
-	d = cuda ? device_cuda_open(0, &e) : NULL;
-	if (d) {
-		on_device(cases, n, "cuda", d);
-		d->close(d);
-	} else {
+	if (d)
+		on_device(c, n, d, false);
+	if ((d = cuda ? device_cuda_open(0, &e) : NULL))
+		on_device(c, n, d, true);
+	else
 		skipped++;
-	}
 	if (argc < 2)
-		compile_cuda(cases, n);
+		compile_cuda(c, n);
+	for (int i = 0; i < n; i++) {
+		for (char *s = c[i]->messages.s; s && *s; s += strcspn(s, "\n") + 1)
+			fprintf(stderr, "%s: %.*s\n", loc_text(&arena, cases[i].test->loc), (int)strcspn(s, "\n"), s);
+		passed += c[i]->passed;
+		failed += c[i]->failed;
+	}
 	printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
 	return failed != 0;
 }

@@ -1,0 +1,62 @@
+/* Graphs against the interpreter, shared by the tests that make graphs: op_test.c from the library's tests, graph_test.c
+   from graph text, fuzz_graph_test.c at random. check_graph.c, check_bound.c. */
+#ifndef CHECK_GRAPH_H
+#define CHECK_GRAPH_H
+
+#include "../compiler/codegen.h"
+#include "../runtime/device.h"
+
+/* A graph under test: its outputs, then the states that it updates, are the values compared. */
+typedef struct Check {
+	Graph *g;               /* as made; inputs in place of parameters */
+	Graph *cpu, *gpu, *half;/* as each target compiles it, half: with products in bf16 */
+	double **input, **state;/* values, by index; malloced */
+	int nvalue;
+	double **want;          /* by value, from the interpreter; malloced */
+	double **bound;         /* greatest error of float32 arithmetic, each element; NULL: relative to the greatest */
+	double **want_half, **bound_half;
+	void **bits;            /* by value: what the last run without `same` left */
+	int passed, failed;
+	Text messages;          /* a line a failure */
+	double skip;            /* NaN or unbounded elements, of all compared; see check_run */
+	double compared;
+} Check;
+
+/* Counts; a failure's message is kept. Returns ok. */
+bool check_that(Check *c, bool ok, const char *fmt, ...) PRINTF(3, 4);
+void check_free(Check *c);
+
+/* Number i of a stream of random ones: a seed gives the same on every machine. */
+uint64_t random_next(uint64_t *s);                 /* splitmix64 */
+int64_t random_below(uint64_t *s, int64_t n);
+double random_normal(uint64_t *s);
+
+Graph *params_to_inputs(Graph *g);  /* a copy; every parameter is an input "param.NAME" behind the others */
+
+/* Values of inputs and states, by their names and the seed. */
+void check_fill(Check *c, uint64_t seed);
+/* Wanted values by the interpreter; the passes, whose graphs must give the same in float64. bounds: as Check.bound says;
+   half: with the graph of bf16 products, too. */
+void check_reference(Check *c, bool bounds, bool half);
+
+/* How a program is made and run. */
+typedef struct CheckMode {
+	const char *name;
+	bool cuda, fuse, reuse, half;
+	bool same;          /* the values must be bitwise what the mode before left */
+} CheckMode;
+extern const CheckMode check_modes[]; /* ends with a NULL name */
+
+/* One plan of all the graphs: program i is c[i]'s. per_module: kernels that are compiled together. NULL cases are
+   left out (program i is empty). */
+Plan *check_plan(Check *const *c, int n, const CheckMode *m, int per_module, Places *places);
+/* Makes, runs and compares all, with a poisoned arena. */
+void check_run(Check *const *c, int n, const CheckMode *m, Device *d, int per_module);
+
+/* check_bound.c: a graph whose outputs are those of g (and its updates), then as many bounds of their errors when each
+   operation rounds to float32 and sums go in any order: running error analysis (Wilkinson 1963; Higham, "Accuracy and
+   Stability of Numerical Algorithms", 3.3). Unbounded elements are at least BOUND_NONE, or NaN. */
+Graph *bound_graph(Graph *g);
+#define BOUND_NONE 1e29
+
+#endif
