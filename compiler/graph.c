@@ -388,34 +388,20 @@ graph_map(Graph *g, MapFn f, void *ctx)
 	return to;
 }
 
-/* Invariants: operands come first, arity and shapes are as prim.def says, attributes are in range. */
+/* Invariants: operands come first, every node is as check.c has it. */
 void
 graph_verify(Graph *g, const char *pass)
 {
 	for (int i = 0; i < g->nnode; i++) {
 		const Node *n = g->node[i];
-		const PrimInfo *p = &prim_info[n->op];
-		if (n->id != i || (p->arity >= 0 && n->nin != p->arity))
-			bug("after %s: v%d: bad %s", pass, i, p->name);
-		for (int k = 1; p->kind == K_REDUCE && k < n->nat; k++)
-			if (n->at[k - 1] >= n->at[k])
-				bug("after %s: v%d: axes of a reduction are not in order", pass, i);
+		if (n->id != i)
+			bug("after %s: v%d has the number %d", pass, i, n->id);
 		for (int k = 0; k < n->nin; k++)
 			if (n->in[k]->id >= i || g->node[n->in[k]->id] != n->in[k])
 				bug("after %s: v%d: operand %d is not before it", pass, i, k);
-		for (int k = 0; k < n->nd; k++)
-			if (n->dim[k] < 0)
-				bug("after %s: v%d: dimension %d is %ld", pass, i, k, (long)n->dim[k]);
-		if (n->op == P_reshape && node_count(n) != node_count(n->in[0]))
-			bug("after %s: v%d: reshape changes the number of elements", pass, i);
-		if (n->op == P_expand)
-			for (int k = 0; k < n->nd; k++)
-				if (n->at[k] >= 0 && n->in[0]->dim[n->at[k]] != n->dim[k])
-					bug("after %s: v%d: expand changes a size", pass, i);
-		if (n->op == P_slice)
-			for (int k = 0; k < n->nd; k++)
-				if (n->at[k] < 0 || (n->dim[k] && n->at[k] + (n->dim[k] - 1) * n->at[n->nd + k] >= n->in[0]->dim[k]))
-					bug("after %s: v%d: slice out of range", pass, i);
+		const char *wrong = node_check(n);
+		if (wrong)
+			bug("after %s: v%d: %s %s", pass, i, prim_info[n->op].name, wrong);
 	}
 	for (int i = 0; i < g->nstate; i++) {
 		const GState *s = &g->state[i];
@@ -440,6 +426,17 @@ print_dims(FILE *f, const int64_t *v, int n)
 		fprintf(f, i ? ", %ld" : "%ld", (long)v[i]);
 }
 
+/* As short as comes back the same. */
+static void
+print_number(FILE *f, double x)
+{
+	char s[32];
+	snprintf(s, sizeof s, "%.9g", x);
+	if (strtod(s, NULL) != x)
+		snprintf(s, sizeof s, "%.17g", x);
+	fputs(x != x ? "nan" : s, f);
+}
+
 static void
 print_node(FILE *f, const Node *n)
 {
@@ -454,8 +451,52 @@ print_node(FILE *f, const Node *n)
 		print_list(f, "at", n->at, n->nat);
 	}
 	if (n->op == P_const)
-		fprintf(f, "%.9g", n->f);
+		print_number(f, n->f);
 	fputs(")\n", f);
+}
+
+/* " = what("name"": a declaration up to its named arguments. */
+static void
+print_declared(FILE *f, int i, const char *what, const char *name, DType dt, const int64_t *dim, int nd)
+{
+	fprintf(f, "  %c%d: %s[", what[0], i, dtype_name(dt));
+	print_dims(f, dim, nd);
+	fprintf(f, "] = %s(\"%s\"", what, name);
+}
+
+static void
+print_init(FILE *f, Init init, double a, double b)
+{
+	if (init != INIT_CONST)
+		fprintf(f, ", init=\"%s\"", init_names[init]);
+	if (a != 0)
+		fputs(", a=", f), print_number(f, a);
+	if (b != 0)
+		fputs(", b=", f), print_number(f, b);
+}
+
+static void
+print_declarations(Graph *g, FILE *f)
+{
+	for (int i = 0; i < g->ninput; i++) {
+		const GInput *in = &g->input[i];
+		print_declared(f, i, "input", in->name, in->dt, in->dim, in->nd);
+		fprintf(f, in->below ? ", below=%ld)\n" : ")\n", (long)in->below);
+	}
+	for (int i = 0; i < g->nparam; i++) {
+		const GParam *p = &g->param[i];
+		print_declared(f, i, "param", p->name, DT_F32, p->dim, p->nd);
+		fprintf(f, p->off ? ", off=%ld" : "", (long)p->off);
+		print_init(f, p->init, p->a, p->b);
+		fputs(")\n", f);
+	}
+	for (int i = 0; i < g->nstate; i++) {
+		const GState *s = &g->state[i];
+		print_declared(f, i, "state", s->name, s->dt, s->dim, s->nd);
+		fprintf(f, ", space=\"%s\"", space_names[s->space]);
+		print_init(f, s->init, s->a, s->b);
+		fprintf(f, s->fit && *s->fit ? ", fit=\"%s\")\n" : ")\n", s->fit);
+	}
 }
 
 void
@@ -464,16 +505,7 @@ graph_print(Graph *g, FILE *f)
 	int n;
 	Node **v = graph_reach(g, &n);
 	fprintf(f, "graph %s(batch = %ld) {\n", g->name, (long)g->batch);
-	for (int i = 0; i < g->nparam; i++) {
-		fprintf(f, "  ## param %d %s [", i, g->param[i].name);
-		print_dims(f, g->param[i].dim, g->param[i].nd);
-		fprintf(f, "]\n");
-	}
-	for (int i = 0; i < g->nstate; i++) {
-		fprintf(f, "  ## state %d %s %s %s[", i, space_names[g->state[i].space], g->state[i].name, dtype_name(g->state[i].dt));
-		print_dims(f, g->state[i].dim, g->state[i].nd);
-		fprintf(f, "]\n");
-	}
+	print_declarations(g, f);
 	for (int i = 0; i < n; i++)
 		print_node(f, v[i]);
 	for (int i = 0; i < g->nstate; i++)

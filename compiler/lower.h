@@ -44,7 +44,7 @@ struct Lower {
 	Graph *g;
 	Arena *arena;
 	bool training;
-	bool raw;          /* axes are positions: gradient rules, graph text */
+	bool raw;          /* axes are positions: gradient rules */
 	Scope *scope;      /* current */
 	Var *global;
 	Used *used[1024];  /* by hash */
@@ -116,7 +116,6 @@ bool prim_elementwise(const char *name, Prim *op);
 
 /* raw.c */
 bool raw_call(Lower *w, Ast *call, Val *out); /* false: no such primitive or list function */
-Node *raw_node(Lower *w, Ast *call, DType dt, const int64_t *dim, int nd);
 Val val_raw(Lower *w, Node *n);
 
 #endif

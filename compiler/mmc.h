@@ -74,6 +74,8 @@ struct Ast {
 
 /* Parses a file of definitions; errors are reported, NULL returned. Definitions are A_DEF and A_TEST. */
 Ast **parse_file(Arena *a, int file, int *n);
+/* The same of a file of graph text: A_DEF whose body is A_TYPED lines and calls. */
+Ast **parse_graphs(Arena *a, int file, int *n);
 /* Parses one expression inside a source at l (a YAML scalar); NULL on error. */
 Ast *parse_expr(Arena *a, const char *text, Loc l);
 
@@ -251,7 +253,18 @@ Graph *graph_map(Graph *g, MapFn f, void *ctx);
 /* Reachable nodes from outputs and updates in id order; *n their number. Memory from the arena. */
 Node **graph_reach(Graph *g, int *n);
 void graph_verify(Graph *g, const char *pass);  /* bug() on a broken invariant */
-void graph_print(Graph *g, FILE *f);            /* graph text, which lower.c reads back */
+void graph_print(Graph *g, FILE *f);            /* graph text, which graph_read reads back */
+
+/* ---- check.c ---- */
+
+/* What is wrong with a node ("changes a size"), or NULL. Operands are right already, sizes such that nothing overflows. */
+const char *node_check(const Node *n);
+
+/* ---- read.c ---- */
+
+/* The graphs of a source text; all errors are reported, then NULL. */
+Graph **graph_read(Arena *a, int file, int *n);
+extern const char *const init_names[]; /* by Init */
 
 /* ---- simplify.c ---- */
 

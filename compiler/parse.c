@@ -51,7 +51,7 @@ token(Parser *p, int t)
 	p->near_def -= p->near_def > 0;
 	if (t == DEF || t == TEST)
 		p->ntoken = 0;
-	if (++p->ntoken > MAX_TOKENS)
+	if (++p->ntoken > MAX_TOKENS && !p->raw) /* graph text is flat */
 		t = bad_token(p, p->at, "more than %d words and signs: make several definitions of this one", MAX_TOKENS);
 	return p->last = t;
 }
@@ -303,10 +303,10 @@ parse(Parser *p, const char *text)
 	return rc == 0 && !p->failed;
 }
 
-Ast **
-parse_file(Arena *a, int file, int *n)
+static Ast **
+parse_source(Arena *a, int file, bool raw, int *n)
 {
-	Parser p = {.arena = a, .at = {file, 1, 1}, .end = {file, 1, 1}};
+	Parser p = {.arena = a, .at = {file, 1, 1}, .end = {file, 1, 1}, .raw = raw};
 	Text t = {0};
 	text_puts(&t, source_text(file));
 	text_puts(&t, "\n"); /* the last statement ends, too */
@@ -317,6 +317,9 @@ parse_file(Arena *a, int file, int *n)
 		return NULL;
 	return p.items.v ? p.items.v : arena_alloc(a, sizeof(Ast *));
 }
+
+Ast **parse_file(Arena *a, int file, int *n) { return parse_source(a, file, false, n); }
+Ast **parse_graphs(Arena *a, int file, int *n) { return parse_source(a, file, true, n); }
 
 Ast *
 parse_expr(Arena *a, const char *text, Loc l)

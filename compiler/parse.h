@@ -14,7 +14,7 @@ typedef struct Parser {
 	Loc at;          /* of the next character */
 	Loc end;         /* of the last token */
 	bool expression; /* one expression, not a file */
-	bool raw;        /* graph text: `state` and `update` are names */
+	bool raw;        /* graph text: `param`, `state` and `update` are names */
 	int depth;       /* open brackets of any kind */
 	char open[256];  /* the brackets */
 	Loc open_at[256];

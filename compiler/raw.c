@@ -1,4 +1,4 @@
-/* Primitives called directly, by position: in gradient rules and in graph text. Tensors are positional arguments,
+/* Primitives called directly, by position, in gradient rules. Tensors are positional arguments,
    attributes are at=[..], a shape is dim=[..]; a few functions of integer lists compute them. */
 #include <stdlib.h>
 #include <string.h>
@@ -129,11 +129,12 @@ static const struct {
                {"missing", 1, fn_missing}, {"present", 1, fn_present}, {"unreduce", 2, fn_unreduce}, {"take", 3, fn_take},
                {"from", 1, fn_from}};
 
-Node *
-raw_node(Lower *w, Ast *call, DType dt, const int64_t *dim, int nd)
+static Node *
+raw_node(Lower *w, Ast *call)
 {
-	int op = 0, nin = 0, nat = 0, n = arg_count(call, NULL);
-	int64_t at[3 * MAXDIM], given[3 * MAXDIM];
+	int op = 0, nin = 0, nat = 0, nd = 0, n = arg_count(call, NULL);
+	DType dt = DT_F32;
+	int64_t at[3 * MAXDIM], dim[3 * MAXDIM];
 	Node **in = arena_alloc(w->arena, (size_t)n * sizeof *in);
 	Ast *a, *named;
 	double f = 0;
@@ -154,8 +155,7 @@ raw_node(Lower *w, Ast *call, DType dt, const int64_t *dim, int nd)
 	}
 	if ((named = named_arg(call, "dim"))) {
 		Val v = lower_expr(w, named->kid[0]);
-		nd = ints(w, named, &v, given);
-		dim = given;
+		nd = ints(w, named, &v, dim);
 	}
 	if ((named = named_arg(call, "like"))) {
 		Val v = lower_expr(w, named->kid[0]);
@@ -185,7 +185,7 @@ raw_call(Lower *w, Ast *call, Val *out)
 		/* elementwise ones take numbers, too, and go the ordinary way */
 		if (strcmp(prim_info[i].name, call->s) || (prim_info[i].kind == K_ELEM && i != P_cast))
 			continue;
-		*out = val_raw(w, raw_node(w, call, DT_F32, NULL, 0));
+		*out = val_raw(w, raw_node(w, call));
 		return true;
 	}
 	return false;
