@@ -892,9 +892,32 @@ anchor(Fusion *f, Node *n, bool *must)
 		must[n->in[0]->id] = true;
 }
 
+static bool
+updates_before(const Graph *g, int i, const Node *u)
+{
+	while (i > 0 && g->state[i - 1].update != u)
+		i--;
+	return i > 0;
+}
+
+/* A state that stays as it is has no update. What is stored to a state is a value of its own: not an input's or another
+   state's, nor what another state gets as well. */
+static void
+own_updates(Graph *g)
+{
+	for (int i = 0; i < g->nstate; i++) {
+		Node *u = g->state[i].update;
+		if (u && u->op == P_state && u->at[0] == i)
+			g->state[i].update = u = NULL;
+		while (u && (prim_info[u->op].kind == K_LEAF || updates_before(g, i, u)))
+			g->state[i].update = u = mk1(g, P_stop, u);
+	}
+}
+
 Fusion *
 fuse(Graph *g, bool enable, bool cuda)
 {
+	own_updates(g);
 	Fusion *f = arena_alloc(g->arena, sizeof *f);
 	size_t n = (size_t)g->nnode;
 	bool *must = arena_alloc(g->arena, n);

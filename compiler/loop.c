@@ -197,6 +197,19 @@ reduce_val(Kernel *k, Node *n, LVal *body)
 	return v;
 }
 
+/* The conditions of g that a reduction can stand under: not those on the row, whose axes are its own. Without them it is
+   computed once too often at most: no index of its operand depends on the row. */
+static Guard *
+outer_guards(Kernel *k, Guard *g)
+{
+	if (!g)
+		return NULL;
+	Guard *up = outer_guards(k, g->up);
+	if (g->ix->axes & ~0u << k->nouter)
+		return up;
+	return up == g->up ? g : guard_new(k, up, g->ix, g->lo, g->hi);
+}
+
 static LVal *
 lower_reduce(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 {
@@ -226,7 +239,7 @@ lower_reduce(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 		give_up(k, "reductions over different axes");
 	if (k->fail)
 		return constant(k, n, n->dt, 0);
-	return reduce_val(k, n, value_at(k, x, in, guard));
+	return reduce_val(k, n, value_at(k, x, in, outer_guards(k, guard)));
 }
 
 /* fold(g)[.., i, ..] = sum over j of g[.., (i - j*dilation) / stride, .., j] where that is a place of g. */
@@ -246,6 +259,7 @@ lower_fold(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 		return constant(k, n, n->dt, 0);
 	const Ix *j = ix_axis(k, k->nouter), *at = ix_addmul(k, idx[axis], j, -n->at[2]);
 	memcpy(in, idx, sizeof in);
+	guard = outer_guards(k, guard);
 	if (at->lo < 0 || at->hi > (x->dim[axis] - 1) * stride)
 		guard = guard_new(k, guard, at, 0, (x->dim[axis] - 1) * stride + 1);
 	if (stride > 1) { /* quotients and remainders are of what is not negative */
