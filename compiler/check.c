@@ -219,22 +219,46 @@ check_gather(const Node *n)
 	return NULL;
 }
 
+/* x has the dims of the ids, then those of a row, which the result has behind its first. */
 static const char *
-check_scatter(const Node *n)
+check_scatter_add(const Node *n)
 {
 	const Node *ids = n->in[0], *x = n->in[1];
-	int lead = n->nat + 1; /* parts, rows */
 	if (is_float(ids->dt) || ids->dt == DT_BOOL)
 		return "has ids that are not whole numbers";
-	if (n->nat > 1 || (n->nat && (n->at[0] < 1 || node_count(ids) % n->at[0] || n->nd < 1 || n->dim[0] != n->at[0])))
-		return "has parts that do not divide the ids";
-	if (x->nd < ids->nd || n->nd != lead + x->nd - ids->nd || (n->dim[lead - 1] < 1 && node_count(x)))
+	if (n->nat || x->nd < ids->nd || n->nd != 1 + x->nd - ids->nd || (n->dim[0] < 1 && node_count(x)))
 		return "does not have the rows that it adds";
 	for (int i = 0; i < x->nd; i++)
-		if (x->dim[i] != (i < ids->nd ? ids->dim[i] : n->dim[lead + i - ids->nd]))
+		if (x->dim[i] != (i < ids->nd ? ids->dim[i] : n->dim[1 + i - ids->nd]))
 			return "does not have the rows that it adds";
 	return NULL;
 }
+
+static const char *
+check_sort(const Node *n)
+{
+	const Node *ids = n->in[0];
+	if (is_float(ids->dt) || ids->dt == DT_BOOL)
+		return "has ids that are not whole numbers";
+	if (n->nat != 1 || n->at[0] < 1 || n->nd != 1 || n->dim[0] - 1 - n->at[0] != 2 * node_count(ids))
+		return "needs at=[rows], and has a place for each and two for each id";
+	return NULL;
+}
+
+/* run_sum, row_sum: rows of what is added, by ids that were sorted. */
+static const char *
+check_sorted(const Node *n)
+{
+	const Node *sorted = n->in[0], *x = n->in[1];
+	if (sorted->op != P_sort || n->nd < 1 || n->nd - 1 > x->nd)
+		return "adds rows by a sort";
+	for (int i = 1; i < n->nd; i++)
+		if (n->dim[i] != x->dim[x->nd - n->nd + i])
+			return "does not have the rows that it adds";
+	return NULL;
+}
+
+static const char *check_scatter(const Node *n) { return n->op == P_scatter_add ? check_scatter_add(n) : check_sorted(n); }
 
 static const char *
 check_concat(const Node *n)
@@ -279,7 +303,7 @@ static CheckFn *const by_prim[NPRIM] = {
 };
 static CheckFn *const by_kind[] = {
 	[K_ELEM] = check_elem, [K_LEAF] = check_leaf, [K_REDUCE] = check_reduce, [K_DOT] = check_dot, [K_GATHER] = check_gather,
-	[K_SCATTER] = check_scatter, [K_FOLD] = check_fold, [K_CONCAT] = check_concat, [K_RANDOM] = check_random, [K_FETCH] = check_fetch,
+	[K_SCATTER] = check_scatter, [K_SORT] = check_sort, [K_FOLD] = check_fold, [K_CONCAT] = check_concat, [K_RANDOM] = check_random, [K_FETCH] = check_fetch,
 };
 
 const char *

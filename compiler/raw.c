@@ -204,6 +204,24 @@ grad_concat(Lower *w, Node *n, Node *g, Node **d)
 	}
 }
 
+/* What a slice with steps read goes back to its places: fold of windows of one element, axis by axis. */
+static void
+grad_slice(Lower *w, Node *n, Node *g, Node **d)
+{
+	const Node *x = n->in[0];
+	int64_t dim[MAXDIM + 1];
+	for (int i = 0; i < n->nd; i++) {
+		if (n->at[n->nd + i] == 1 || n->dim[i] < 2)
+			continue;
+		memcpy(dim, g->dim, sizeof g->dim);
+		dim[n->nd] = 1;
+		Node *one = mk_reshape(w->g, g, dim, n->nd + 1);
+		dim[i] = (n->dim[i] - 1) * n->at[n->nd + i] + 1;
+		g = node_new(w->g, P_fold, 0, &one, 1, dim, n->nd, (int64_t[]){i, n->at[n->nd + i], 1}, 3, 0);
+	}
+	d[0] = mk_pad(w->g, g, n->at, x->dim);
+}
+
 void
 lower_grad(Lower *w, Node *n, Node *g, Node **d)
 {
@@ -212,8 +230,8 @@ lower_grad(Lower *w, Node *n, Node *g, Node **d)
 	const Ast *rule = lib_find_grad(w->lib, prim_info[n->op].name);
 	Scope s = {.def = rule, .call = n->loc};
 	memset(d, 0, (size_t)n->nin * sizeof *d);
-	if (n->op == P_concat) {
-		grad_concat(w, n, g, d);
+	if (n->op == P_concat || n->op == P_slice) {
+		(n->op == P_concat ? grad_concat : grad_slice)(w, n, g, d);
 		return;
 	}
 	if (!rule)
