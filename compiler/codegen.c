@@ -239,6 +239,20 @@ gen_fills(Gen *c, Node *pack)
 	}
 }
 
+static void
+gen_copies(Gen *c)
+{
+	for (int i = 0; i < c->g->nstate; i++) {
+		if (!c->f->copied[i])
+			continue;
+		Node *u = c->g->state[i].update;
+		Step *s = step_new(c, I_COPY, u, "copy");
+		add_use(s, mk_state(c->g, i), 0, 0, true);
+		add_use(s, u, 0, 0, false);
+		s->instr.nout = 1;
+	}
+}
+
 /* ---- buffers ---- */
 
 static const char *
@@ -351,7 +365,7 @@ codegen(Graph *g, const Places *places, const CodegenOptions *o, Sources *src)
 {
 	Gen c = {.g = g, .arena = g->arena, .places = places, .o = o, .src = src};
 	c.f = fuse(g, o->fuse, o->cuda);
-	size_t n = (size_t)(2 * c.f->norder + c.f->nfill) + 1; /* a region is at most two kernels */
+	size_t n = (size_t)(2 * c.f->norder + c.f->nfill + g->nstate) + 1; /* a region is at most two kernels */
 	c.p.name = arena_strdup(c.arena, g->name);
 	c.p.batch = g->batch;
 	c.p.kernel = arena_alloc(c.arena, n * sizeof *c.p.kernel);
@@ -367,6 +381,7 @@ codegen(Graph *g, const Places *places, const CodegenOptions *o, Sources *src)
 		case R_LOOP: case R_TILE: gen_kernel(&c, r, NULL); break;
 		}
 	}
+	gen_copies(&c);
 	finish(&c);
 	if (o->cuda && c.p.ngemm)
 		c.p.work_bytes = 32u << 20;

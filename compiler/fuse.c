@@ -723,9 +723,10 @@ earlier(const Fusion *f, int a, int b)
 }
 
 /* Program order where dependencies allow. A region that stores a state's new value waits for all that read the old one. */
-static void
-schedule(Fusion *f)
+static bool
+try_schedule(Fusion *f)
 {
+	bool all = true;
 	int n = f->nregion, *wait = xcalloc((size_t)n, sizeof *wait), next[256];
 	bool *edge = xcalloc((size_t)n * (size_t)n, 1);
 	for (int r = 0; r < n; r++)
@@ -740,7 +741,7 @@ schedule(Fusion *f)
 	for (int i = 0; i < f->g->nnode; i++) {
 		Node *s = f->g->node[i];
 		Node *u = s->op == P_state && s->mark ? f->g->state[s->at[0]].update : NULL;
-		if (!u || f->home[u->id] < 0)
+		if (!u || f->home[u->id] < 0 || f->copied[s->at[0]])
 			continue;
 		int m = reader_regions(f, s, next, LEN(next));
 		for (int k = 0; k < m; k++)
@@ -751,6 +752,9 @@ schedule(Fusion *f)
 			if (a != b && edge[(size_t)a * (size_t)n + (size_t)b])
 				wait[b]++;
 	f->order = arena_alloc(f->arena, (size_t)n * sizeof *f->order);
+	f->norder = 0;
+	for (int r = 0; r < n; r++)
+		f->region[r].order = -1;
 	for (;;) {
 		int best = -1;
 		for (int r = 0; r < n; r++)
@@ -766,10 +770,36 @@ schedule(Fusion *f)
 				wait[b]--;
 	}
 	for (int r = 0; r < n; r++)
-		if (wait[r] > 0 && f->region[r].nnode)
-			bug("kernels wait for each other");
+		all &= wait[r] <= 0 || !f->region[r].nnode;
 	free(wait);
 	free(edge);
+	return all;
+}
+
+/* Two states whose new values hang on each other's old ones: one of the values gets a place of its own. */
+static bool
+copy_update(Fusion *f)
+{
+	for (int i = 0; i < f->g->nnode; i++) {
+		Node *s = f->g->node[i];
+		Node *u = s->op == P_state && s->mark ? f->g->state[s->at[0]].update : NULL;
+		if (!u || f->home[u->id] < 0 || f->region[f->home[u->id]].order >= 0 || f->copied[s->at[0]])
+			continue;
+		f->copied[s->at[0]] = true;
+		f->layout[u->id].state = -1;
+		explain(f, u, "copied to its state at the end: others read the old value till then");
+		return true;
+	}
+	return false;
+}
+
+static void
+schedule(Fusion *f)
+{
+	f->copied = arena_alloc(f->arena, (size_t)f->g->nstate + 1);
+	while (!try_schedule(f))
+		if (!copy_update(f))
+			bug("kernels wait for each other");
 }
 
 /* A tile kernel reads a matrix from memory, through views. */

@@ -123,7 +123,8 @@ ix_addmul(Kernel *k, const Ix *x, const Ix *y, int64_t c)
 const Ix *ix_scale(Kernel *k, const Ix *x, int64_t c) { return ix_addmul(k, ix_const(k, 0), x, c); }
 const Ix *ix_plus(Kernel *k, const Ix *x, int64_t c) { return ix_addmul(k, x, ix_const(k, 1), c); }
 
-/* x = q * n + r with all multiples of n in q; r's constant is in [0, n). */
+/* x = q * n + r with all multiples of n in q. r is not negative, since / and % of C are not those of a floor; but for
+   what that takes, its constant is in [0, n). */
 static void
 take_multiples(Kernel *k, const Ix *x, int64_t n, const Ix **q, const Ix **r)
 {
@@ -136,8 +137,13 @@ take_multiples(Kernel *k, const Ix *x, int64_t n, const Ix **q, const Ix **r)
 		else
 			tr[b.n++] = x->t[i];
 	}
-	*q = intern(k, &a);
 	*r = intern(k, &b);
+	if ((*r)->lo < 0) {
+		int64_t lift = (-(*r)->lo + n - 1) / n;
+		*r = ix_plus(k, *r, lift * n);
+		a.c -= lift;
+	}
+	*q = intern(k, &a);
 }
 
 static int64_t

@@ -248,7 +248,7 @@ lower_fold(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 {
 	Node *x = n->in[0];
 	const Ix *in[MAXDIM];
-	int64_t axis = n->at[0], stride = n->at[1], window = x->dim[x->nd - 1], reach = (window - 1) * n->at[2];
+	int64_t axis = n->at[0], stride = n->at[1], window = x->dim[x->nd - 1];
 	unsigned rows = ~0u << k->nouter;
 	if (!k->reduces || k->naxis != k->nouter + 1 || k->size[k->nouter] != window)
 		give_up(k, "reductions over different axes");
@@ -262,11 +262,9 @@ lower_fold(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 	guard = outer_guards(k, guard);
 	if (at->lo < 0 || at->hi > (x->dim[axis] - 1) * stride)
 		guard = guard_new(k, guard, at, 0, (x->dim[axis] - 1) * stride + 1);
-	if (stride > 1) { /* quotients and remainders are of what is not negative */
-		int64_t lift = (reach + stride - 1) / stride;
-		const Ix *up = ix_plus(k, at, lift * stride);
-		guard = guard_new(k, guard, ix_mod(k, up, stride), 0, 1);
-		at = ix_plus(k, ix_div(k, up, stride), -lift);
+	if (stride > 1) {
+		guard = guard_new(k, guard, ix_mod(k, at, stride), 0, 1);
+		at = ix_div(k, at, stride);
 	}
 	in[axis] = at;
 	in[x->nd - 1] = j;

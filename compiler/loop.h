@@ -172,6 +172,7 @@ typedef struct Fusion {
 	int norder;
 	Fill *fill;
 	int nfill;
+	bool *copied;        /* by state: its new value is kept beside it and copied at the end, as others read the old one till then */
 	Node *column[256];   /* stand for the data columns as bases of loads; id < 0, on no list of the graph */
 	Text explain;
 } Fusion;
