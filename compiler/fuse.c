@@ -776,6 +776,30 @@ try_schedule(Fusion *f)
 	return all;
 }
 
+static void
+copy_to_state(Fusion *f, int state, Node *u, const char *why)
+{
+	f->copied[state] = true;
+	f->layout[u->id].state = -1;
+	explain(f, u, "copied to its state at the end: %s", why);
+}
+
+/* New values that are views of the old one, which no kernel can store in place. */
+static void
+copy_views(Fusion *f)
+{
+	for (int i = 0; i < f->g->nstate; i++) {
+		Node *u = f->g->state[i].update;
+		if (!u || f->home[u->id] < 0 || f->region[f->home[u->id]].kind != R_LOOP)
+			continue;
+		Arena scratch = {0};
+		Kernel *k = kernel_lower(&scratch, f, f->home[u->id], NULL);
+		if (k->fail)
+			copy_to_state(f, i, u, k->fail);
+		arena_free(&scratch);
+	}
+}
+
 /* Two states whose new values hang on each other's old ones: one of the values gets a place of its own. */
 static bool
 copy_update(Fusion *f)
@@ -785,9 +809,7 @@ copy_update(Fusion *f)
 		Node *u = s->op == P_state && s->mark ? f->g->state[s->at[0]].update : NULL;
 		if (!u || f->home[u->id] < 0 || f->region[f->home[u->id]].order >= 0 || f->copied[s->at[0]])
 			continue;
-		f->copied[s->at[0]] = true;
-		f->layout[u->id].state = -1;
-		explain(f, u, "copied to its state at the end: others read the old value till then");
+		copy_to_state(f, (int)s->at[0], u, "others read the old value till then");
 		return true;
 	}
 	return false;
@@ -797,6 +819,7 @@ static void
 schedule(Fusion *f)
 {
 	f->copied = arena_alloc(f->arena, (size_t)f->g->nstate + 1);
+	copy_views(f);
 	while (!try_schedule(f))
 		if (!copy_update(f))
 			bug("kernels wait for each other");
