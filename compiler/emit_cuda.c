@@ -41,7 +41,7 @@ wide_load(const Emit *e, const Shape *s, const LVal *v)
 static bool
 wide_store(const Emit *e, const Shape *s, const LStore *st)
 {
-	return s->width == 4 && !st->column && dtype_bytes(st->node->dt) >= 2 && is_lane(e, st->val) && wide(e, st->ix, s->lane_axis);
+	return s->width == 4 && st->ix && !st->column && dtype_bytes(st->node->dt) >= 2 && is_lane(e, st->val) && wide(e, st->ix, s->lane_axis);
 }
 
 bool
