@@ -244,10 +244,11 @@ check_reference(Check *c, bool bounds, bool half)
 	same_values(c, c->gpu, "split for cuda");
 	if (!half)
 		return;
-	c->half = pass_split(pass_precision(dots), true);
+	Graph *bf16 = pass_precision(dots);
+	c->half = pass_split(bf16, true);
 	graph_verify(c->half, "precision");
 	if (bounds)
-		bounded(c, c->half, &c->want_half, &c->bound_half);
+		bounded(c, bf16, &c->want_half, &c->bound_half);
 	else
 		c->want_half = evaluate(c, c->half, c->nvalue);
 }

@@ -59,4 +59,12 @@ void check_run(Check *const *c, int n, const CheckMode *m, Device *d, int per_mo
 Graph *bound_graph(Graph *g);
 #define BOUND_NONE 1e29
 
+/* check_random.c: a valid graph of random steps; the output of role "loss", if there is one, is a scalar to differentiate. */
+Graph *random_graph(Arena *a, Lib *lib, uint64_t seed);
+
+/* check_shrink.c: the graph with change number k of those that make it smaller: without an output, with a node replaced by
+   one of its operands, by an input or by a constant, with a size made smaller. NULL: k is past the last; *valid false:
+   this one makes no graph. Inputs and states that nothing reads go. */
+Graph *shrink(Graph *g, int k, bool *valid);
+
 #endif

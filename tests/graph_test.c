@@ -8,7 +8,7 @@
 
    Then the graphs of all models and of all tests of the op library are printed and read back.
 
-     graph_test [FILE.g [PASS]]    prints one, as it is after a pass
+     graph_test [FILE.g [PASS]]    prints one, as it is after a pass; cpu, cuda: its kernels
 
    BLESS=1 rewrites the expectations that there are: touch NAME.PASS first for a new one. */
 #define _GNU_SOURCE
@@ -268,6 +268,24 @@ test_op(Lib *lib, Ast *test)
 	round_trip(where, pass_contract(g));
 }
 
+/* Without what stands in front of each module. */
+static void
+print_kernels(Graph *g, const CheckMode *m)
+{
+	Check c = {.g = g};
+	Places places = {0};
+	check_fill(&c, 1);
+	check_reference(&c, false, false);
+	Plan *p = check_plan(&(Check *){&c}, 1, m, 1000, &places);
+	for (uint32_t i = 0; i < p->set->nmodule; i++) {
+		const char *s = strstr(p->set->module[i].source, "\n/* graph:"), *t = strstr(p->set->module[i].source, "\n/* ");
+		puts(s ? s : t ? t : "");
+	}
+	for (uint32_t i = 0; i < p->set->program->ninstr; i++)
+		printf("%u %s\n", i, p->set->program->instr[i].what);
+	check_free(&c);
+}
+
 static int
 print_one(const char *path, const char *pass)
 {
@@ -278,7 +296,12 @@ print_one(const char *path, const char *pass)
 		fprintf(stderr, "%s\n", e.msg);
 		return 2;
 	}
-	Graph *g = read_text(path, text);
+	Graph *g = read_text("graph", text);
+	for (const CheckMode *m = check_modes; m->name && g; m++)
+		if (m->fuse && !m->same && !strcmp(pass, m->cuda ? "cuda" : "cpu")) {
+			print_kernels(g, m);
+			return 0;
+		}
 	while (i < LEN(passes) && strcmp(passes[i].name, pass))
 		i++;
 	if (!g || i == LEN(passes)) {
