@@ -3,7 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../runtime/cuda_api.h"
 #include "check_graph.h"
+
+#define TAIL 1024 /* bytes behind the arena that nothing may write */
 
 const CheckMode check_modes[] = {
 	{"cpu fused", false, true, true, false, false},
@@ -300,6 +303,27 @@ check_plan(Check *const *c, int n, const CheckMode *m, int per_module, Places *p
 	return p;
 }
 
+bool
+check_cubins(Check *const *c, int n, const CheckMode *m, const char *arch)
+{
+	Places *places = xcalloc((size_t)n, sizeof *places);
+	Plan *p = check_plan(c, n, m, 32, places);
+	bool here = true;
+	free(places);
+	for (uint32_t k = 0; k < p->set->nmodule && here; k++) {
+		char *code = NULL, *log = NULL;
+		size_t size;
+		Err e = {0};
+		bool ok = nvrtc_compile(p->set->module[k].source, arch, &code, &size, &log, &e);
+		here = ok || !(strstr(e.msg, "without CUDA") || strstr(e.msg, "libnvrtc"));
+		if (here && check_that(c[0], ok, "%s for %s: %s", m->name, arch, e.msg))
+			check_that(c[0], nvrtc_spills(log) == 0, "%s: kernels for %s spill %ld bytes", m->name, arch, (long)nvrtc_spills(log));
+		free(code);
+		free(log);
+	}
+	return here;
+}
+
 /* ---- a run ---- */
 
 static void
@@ -345,9 +369,9 @@ prepare_memory(Check *c, Device *d, const Places *at, void *const *base, uint64_
 {
 	const Graph *g = c->g;
 	bool ok = true;
-	char *poison = xmalloc(act + 1);
-	memset(poison, 0xff, act);
-	ok = !act || d->upload(d, base[SP_ACT], poison, act, e);
+	char *poison = xmalloc(act + TAIL);
+	memset(poison, 0xff, act + TAIL);
+	ok = d->upload(d, base[SP_ACT], poison, act + TAIL, e);
 	free(poison);
 	for (int i = 0; i < g->ninput && ok; i++)
 		ok = upload(d, at, g->input[i].name, c->input[i], g->input[i].dt, count_dims(g->input[i].dim, g->input[i].nd), base, e);
@@ -422,6 +446,39 @@ read_value(Check *c, int i, Device *d, const PlanProgram *p, const Places *at, v
 	return buf;
 }
 
+/* What the program must not touch: the bytes behind the arena, the inputs, the states that it does not update. */
+static void
+compare_rest(Check *c, const CheckMode *m, Device *d, const Places *at, void *const *base, uint64_t act)
+{
+	const Graph *g = c->g;
+	Err e = {0};
+	unsigned char tail[TAIL];
+	size_t bad = 0;
+	bool ok = d->download(d, tail, (char *)base[SP_ACT] + act, TAIL, &e);
+	while (ok && bad < TAIL && tail[bad] == 0xff)
+		bad++;
+	check_that(c, !ok || bad == TAIL, "%s: writes %zu bytes behind the arena", m->name, bad);
+	for (int i = 0; i < g->ninput + g->nstate && ok; i++) {
+		bool in = i < g->ninput;
+		const GInput *x = &g->input[in ? i : 0];
+		const GState *s = &g->state[in ? 0 : i - g->ninput];
+		DType dt = in ? x->dt : s->dt;
+		int64_t n = in ? count_dims(x->dim, x->nd) : count_dims(s->dim, s->nd);
+		int k = 0;
+		if (!in && s->update)
+			continue;
+		while (strcmp(at->name[k], in ? x->name : s->name))
+			k++;
+		size_t bytes = (size_t)n * dtype_bytes(dt);
+		char *want = xmalloc((size_t)n * 4 + 1), *got = xmalloc(bytes + 1);
+		to_device(in ? c->input[i] : c->state[i - g->ninput], dt, n, want);
+		ok = !n || d->download(d, got, (char *)base[at->space[k]] + at->off[k], bytes, &e);
+		check_that(c, ok && !memcmp(want, got, bytes), "%s: %s is written to", m->name, at->name[k]);
+		free(want);
+		free(got);
+	}
+}
+
 static void
 compare_all(Check *c, const CheckMode *m, Device *d, const PlanProgram *p, const Places *at, void *const *base)
 {
@@ -449,7 +506,7 @@ run_case(Check *c, const CheckMode *m, Device *d, const PlanTargetset *s, const 
 	void *base[NSPACE] = {0};
 	uint64_t bytes[NSPACE] = {0};
 	memcpy(bytes, at->bytes, sizeof bytes);
-	bytes[SP_ACT] = p->act_bytes;
+	bytes[SP_ACT] = p->act_bytes + TAIL;
 	bytes[SP_WORK] = p->work_bytes;
 	bool ok = true;
 	for (int i = 0; i < NSPACE && ok; i++)
@@ -457,9 +514,11 @@ run_case(Check *c, const CheckMode *m, Device *d, const PlanTargetset *s, const 
 	Binding b = {.column = NULL};
 	memcpy(b.base, base, sizeof base);
 	Exec *x = ok ? d->prepare(d, s, p, &b, &e) : NULL;
-	ok = x && prepare_memory(c, d, at, base, bytes[SP_ACT], &e) && d->run(d, x, 1, &e) && d->sync(d, &e);
-	if (check_that(c, ok, "%s: %s", m->name, e.msg))
+	ok = x && prepare_memory(c, d, at, base, p->act_bytes, &e) && d->run(d, x, 1, &e) && d->sync(d, &e);
+	if (check_that(c, ok, "%s: %s", m->name, e.msg)) {
 		compare_all(c, m, d, p, at, base);
+		compare_rest(c, m, d, at, base, p->act_bytes);
+	}
 	if (x)
 		d->drop(d, x);
 	for (int i = 0; i < NSPACE; i++)

@@ -53,6 +53,10 @@ Plan *check_plan(Check *const *c, int n, const CheckMode *m, int per_module, Pla
 /* Makes, runs and compares all, with a poisoned arena. */
 void check_run(Check *const *c, int n, const CheckMode *m, Device *d, int per_module);
 
+/* Compiles all for a GPU that need not be there: every kernel compiles, and none spills registers. Failures are case 0's.
+   False: there is no NVRTC here. */
+bool check_cubins(Check *const *c, int n, const CheckMode *m, const char *arch);
+
 /* check_bound.c: a graph whose outputs are those of g (and its updates), then as many bounds of their errors when each
    operation rounds to float32 and sums go in any order: running error analysis (Wilkinson 1963; Higham, "Accuracy and
    Stability of Numerical Algorithms", 3.3). Unbounded elements are at least BOUND_NONE, or NaN. */

@@ -5,6 +5,7 @@
 
      fuzz_graph_test [N [SEED [INDEX]]]     N graphs (200) of a seed (1), or one of them with its text
      fuzz_graph_test FILE.g                 checks that one, and makes it smaller
+     MMC_TEST_NVRTC=1                       kernels of a GPU are compiled, too, where there is none
 
    All work on graphs is done in children: a bug() or a crash there is a failure like others. */
 #define _GNU_SOURCE
@@ -146,6 +147,9 @@ check_texts(int n)
 			if (!m->half && !m->same)
 				check_plan(&c[i], 1, m, 200, &(Places){0});
 	}
+	for (int i = 0; i < n && getenv("MMC_TEST_NVRTC"); i++) /* slow; without what runs on a GPU it sees errors and spills */
+		if (c[i])
+			check_cubins(&c[i], 1, &(CheckMode){"cuda fused", true, true, true, false, false}, "sm_90");
 	Device *cpu = device_cpu_open(0, &e), *gpu = device_cuda_open(0, &e);
 	for (const CheckMode *m = check_modes; m->name; m++)
 		if (!m->half && (m->cuda ? gpu : cpu) && (shared->modes & 1u << (m - check_modes)))

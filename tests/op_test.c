@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../runtime/cuda_api.h"
 #include "check_graph.h"
 
 #define MAXTEST 2000
@@ -109,35 +108,14 @@ on_device(Check **c, int n, Device *d, bool cuda)
 }
 
 static void
-compile_module(Check *c, const char *source, const char *arch)
-{
-	char *code = NULL, *log = NULL;
-	size_t size;
-	Err e = {0};
-	bool ok = nvrtc_compile(source, arch, &code, &size, &log, &e);
-	if (!ok && (strstr(e.msg, "without CUDA") || strstr(e.msg, "libnvrtc"))) {
-		skipped++;
-		return;
-	}
-	check_that(c, ok, "%s: %s", arch, e.msg);
-	check_that(c, !ok || nvrtc_spills(log) == 0, "kernels for %s spill %ld bytes", arch, ok ? (long)nvrtc_spills(log) : 0);
-	free(code);
-	free(log);
-}
-
-static void
 compile_cuda(Check **c, int n)
 {
 	static const char *const archs[] = {"sm_80", "sm_90"};
 	for (const CheckMode *m = check_modes; m->name; m++) {
 		if (!m->cuda || !m->fuse || m->same)
 			continue;
-		Places *places = xcalloc((size_t)n, sizeof *places);
-		Plan *p = check_plan(c, n, m, 32, places);
 		for (size_t i = m->half ? LEN(archs) - 1 : 0; i < LEN(archs); i++)
-			for (uint32_t k = 0; k < p->set->nmodule; k++)
-				compile_module(c[0], p->set->module[k].source, archs[i]);
-		free(places);
+			skipped += !check_cubins(c, n, m, archs[i]);
 	}
 }
 
