@@ -370,7 +370,7 @@ bias_epilogue(Fusion *f, Node *n, bool *must)
 				goto next;
 		int64_t off, stride[MAXDIM];
 		Node *root;
-		if (!strided(f, b->in[0], &root, &off, stride) || (root->op != P_state && root->op != P_input))
+		if (!strided(f, b->in[0], &root, &off, stride) || stride[0] != 1 || (root->op != P_state && root->op != P_input))
 			continue;
 		if (!gemm_match(f, d, &f->layout[n->id], &c) || c.g.batch0 * c.g.batch1 != 1 || c.g.n != n->dim[n->nd - 1])
 			continue;

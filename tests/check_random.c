@@ -612,6 +612,7 @@ step_library(Gen *x)
 			Ast plain = {.kind = A_FORMAL, .s = f->s};
 			arg[k++] = tensor_arg(x, &plain, &s, 2, DT_F32);
 			arg[k++] = tensor_arg(x, &plain, &s, 2, DT_F32);
+			given++;
 			break;
 		}
 		if (!f->isint && (!f->tensor || f->nkid == 1) && f->kid[0] && !chance(x, 10))
