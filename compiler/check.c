@@ -281,7 +281,7 @@ check_concat(const Node *n)
 static const char *
 check_random(const Node *n)
 {
-	if (n->nat != 1 || n->in[0]->nd || n->in[1]->nd)
+	if (n->nat != 1 || n->at[0] < 0 || n->at[0] > INT32_MAX - 1 || n->in[0]->nd || n->in[1]->nd)
 		return "needs at=[site], and takes scalars: seed, step";
 	return NULL;
 }
@@ -290,7 +290,7 @@ static const char *
 check_fetch(const Node *n)
 {
 	const Node *rows = n->in[0];
-	if (n->nat != 1 || n->at[0] < 0 || rows->nd != 1 || n->nd < 1 || n->nd > 2 || n->dim[0] != rows->dim[0])
+	if (n->nat != 1 || n->at[0] < 0 || n->at[0] > 255 || rows->nd != 1 || n->nd < 1 || n->nd > 2 || n->dim[0] != rows->dim[0])
 		return "needs at=[column] and reads rows[n]: [n] or [n, width]";
 	return NULL;
 }

@@ -5,7 +5,7 @@
 #include "codegen.h"
 
 typedef struct CompileOptions {
-	const char *model, *out, *target, *arch, *precision, *dump, *skip, *emit_dir, *graph_svg, *ops;
+	const char *model, *out, *target, *arch, *precision, *dump, *skip, *emit_dir, *graph_svg, *graph_in, *ops;
 	int64_t batch;
 	bool no_fuse, no_reuse, explain, mem, check, help_ops;
 } CompileOptions;

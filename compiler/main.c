@@ -32,9 +32,38 @@ static const struct Pass {
 	{'w', "write", pass_write, LV_PLAN, LV_PLAN, false, "verify, then write the file whole"},
 };
 
+/* Graphs as they are: for work on the passes behind the lowering. */
+static bool
+read_graphs(Unit *u)
+{
+	char *text;
+	size_t size;
+	int n;
+	Err e = {0};
+	if (!read_file(u->o->graph_in, &text, &size, &e)) {
+		error_at((Loc){0}, "%s", e.msg);
+		return false;
+	}
+	Graph **g = graph_read(u->arena, source_add(u->o->graph_in, text), &n);
+	free(text);
+	if (g && (n < 1 || n > (int)LEN(u->graph))) {
+		error_at((Loc){0}, "%s: %d graphs: a file has from 1 to %d", u->o->graph_in, n, (int)LEN(u->graph));
+		return false;
+	}
+	for (int i = 0; g && i < n; i++) {
+		for (int k = 0; k < g[i]->nnode; k++)
+			if (g[i]->node[k]->op == P_param)
+				error_at(g[i]->node[k]->loc, "parameters are slices of a packed state here: read a state");
+		u->graph[u->ngraph++] = g[i];
+	}
+	return g && !error_count();
+}
+
 static bool
 pass_read(Unit *u)
 {
+	if (u->o->graph_in)
+		return read_graphs(u);
 	u->lib = lib_new(u->arena);
 	if (!lib_load_folder(u->lib, u->o->ops))
 		return false;
@@ -52,6 +81,8 @@ pass_read(Unit *u)
 static bool
 pass_lower(Unit *u)
 {
+	if (u->o->graph_in)
+		return true;
 	int64_t batches[] = {u->model->train.batch, 1};
 	u->graph[u->ngraph++] = build_train(u->arena, u->lib, u->model);
 	for (size_t i = 0; i < LEN(batches) && u->graph[0]; i++)
@@ -79,11 +110,14 @@ static bool pass_contract_all(Unit *u) { return each_graph(u, pass_contract); }
 static bool
 pass_plan(Unit *u)
 {
-	unit_data(u);
+	if (u->o->graph_in)
+		place_states(u->arena, u->graph[0], &u->places, u->plan);
+	else
+		unit_data(u);
 	return unit_programs(u);
 }
 
-static bool pass_write(Unit *u) { return unit_write(u); }
+static bool pass_write(Unit *u) { return u->o->graph_in || unit_write(u); }
 
 static void
 dump_graphs(FILE *f, void *ctx)
@@ -130,6 +164,7 @@ run_passes(Unit *u)
 	X(skip, "-x", "PASS", "skip a pass")                                                        \
 	X(emit_dir, "--emit-src", "DIR", "write the kernels' source there")                         \
 	X(graph_svg, "--graph", "FILE", "draw the network as SVG")                                  \
+	X(graph_in, "--graph-in", "FILE", "instead of a model: graph text, as -d prints it; no plan is written") \
 	X(ops, "--ops", "DIR", "the op library (default: $MMC_OPS, or ops beside mmc)")
 #define FLAGS(X)                                                                                    \
 	X(no_fuse, "--no-fuse", "one kernel an operation")                                          \
@@ -230,7 +265,7 @@ parse_options(CompileOptions *o, int argc, char **argv)
 			o->model = argv[i];
 		}
 	}
-	if (!o->model && !o->help_ops) {
+	if (!o->model && !o->help_ops && !o->graph_in) {
 		usage(stderr);
 		exit(2);
 	}
