@@ -1,5 +1,5 @@
-/* Damaged op files and model files through the parser, the model reader and the lowering: nothing may crash, hang, leak or
-   fail without a message. Files are those of ops, models and tests/lang, changed in a few places: bytes, words of the language,
+/* Damaged op files, model files and graph text through the parser, the readers, the lowering and the passes: nothing may crash, hang, leak or
+   fail without a message. Files are those of ops, models, tests/lang and tests/graph, changed in a few places: bytes, words of the language,
    spans, lines of other files. Every case follows from its number and the seed.
 
      fuzz_lang_test [COUNT [SEED [CASE]]]    COUNT cases (3000), or one of them with its text and messages */
@@ -20,6 +20,7 @@
 typedef struct File {
 	char *path, *text;
 	bool op, grad; /* definitions; gradient rules among them, which are ours alone */
+	bool graph;    /* graph text */
 } File;
 
 static File file[MAXFILE];
@@ -204,6 +205,18 @@ lower_model(Arena *a, Lib *l, const Model *m)
 	return e || error_count() > 0;
 }
 
+static bool
+read_graphs(Arena *a, const Text *t)
+{
+	int n, before = error_count();
+	Graph **g = graph_read(a, source_add("case.g", t->s ? t->s : ""), &n);
+	for (int i = 0; g && i < n; i++) {
+		graph_verify(g[i], "read");
+		graph_verify(pass_split(pass_precision(pass_contract(g[i])), true), "split");
+	}
+	return g || error_count() > before;
+}
+
 /* False: it failed without a message. */
 static bool
 run_case(const File *f, const Text *t)
@@ -215,7 +228,11 @@ run_case(const File *f, const Text *t)
 	Lib *l = lib_new(&a);
 	char path[600], yaml[600];
 	int before = error_count();
-	bool ok = lib_load_folder(l, ops);
+	bool ok = f->graph ? read_graphs(&a, t) : lib_load_folder(l, ops);
+	if (f->graph) {
+		arena_free(&a);
+		return ok;
+	}
 	snprintf(path, sizeof path, "%s/case.op", scratch);
 	snprintf(yaml, sizeof yaml, "%s/case.yaml", scratch);
 	if (!write_file_atomic(f->op ? path : yaml, t->s ? t->s : "", t->n, 0600, &e) ||
@@ -292,7 +309,7 @@ complete(File *f, const char *common)
 	Text t = {0};
 	char head[64];
 	text_puts(&t, f->text);
-	for (const char *l = common; !f->op && *l; l += strcspn(l, "\n"), l += *l == '\n') {
+	for (const char *l = common; !f->op && !f->graph && *l; l += strcspn(l, "\n"), l += *l == '\n') {
 		snprintf(head, sizeof head, "\n%.*s", (int)strcspn(l, " "), l);
 		if (*l != '#' && !strstr(f->text, head))
 			text_printf(&t, "%.*s\n", (int)strcspn(l, "\n"), l);
@@ -318,7 +335,7 @@ add_folder(const char *dir, const char *suffix)
 		if (len <= m || strcmp(e->d_name + len - m, suffix))
 			continue;
 		File *f = &file[nfile];
-		*f = (File){.op = !strcmp(suffix, ".op"), .grad = !strcmp(e->d_name, "grad.op")};
+		*f = (File){.op = !strcmp(suffix, ".op"), .grad = !strcmp(e->d_name, "grad.op"), .graph = !strcmp(suffix, ".g")};
 		f->path = xmalloc(strlen(dir) + len + 2);
 		sprintf(f->path, "%s/%s", dir, e->d_name);
 		if (read_file(f->path, &f->text, &n, &err)) {
@@ -348,6 +365,7 @@ main(int argc, char **argv)
 	nlib = nfile;
 	add_folder("tests/lang", ".yaml");
 	add_folder("tests/lang", ".op");
+	add_folder("tests/graph", ".g");
 	if (!nfile || !mkdtemp(scratch)) {
 		printf("tests/fuzz_lang_test.c:%d: no files, or no scratch folder: run it at the repository's root\n0 passed, 1 failed\n", __LINE__);
 		return 1;
