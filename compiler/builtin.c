@@ -276,10 +276,7 @@ fn_concat(Lower *w, Ast *call, Val *piped)
 		lower_fail(w, call->loc, "concat of scalars: use stack");
 	const char *name = axis ? need_one_axis(w, axis->kid[0]) : like.ax[like.node->nd - 1];
 	int k = need_axis(w, call->loc, &like, name);
-	DType dt = DT_F32;
-	for (int i = 0; i < n; i++)
-		if (v[i].node->dt != DT_F32)
-			dt = i && v[i].node->dt != v[0].node->dt ? DT_F32 : v[0].node->dt;
+	DType dt = common_type(v, n);
 	for (int i = 0; i < n; i++) {
 		v[i] = conform(w, call, v[i], &like, name);
 		in[i] = mk_cast(w->g, v[i].node, dt);
@@ -297,6 +294,7 @@ fn_stack(Lower *w, Ast *call, Val *piped)
 	Ast *axis = named_arg(call, "axis");
 	const char *ax[MAXDIM], *name = axis ? need_one_axis(w, axis->kid[0]) : "m";
 	int64_t dim[MAXDIM];
+	DType dt = common_type(v, n);
 	if (nd == MAXDIM || find_axis(&v[0], name) >= 0)
 		lower_fail(w, call->loc, "the tensors have an axis %s already: name another with axis =", name);
 	for (int i = 0, k = 0; i <= nd; i++) {
@@ -305,7 +303,7 @@ fn_stack(Lower *w, Ast *call, Val *piped)
 	}
 	for (int i = 0; i < n; i++) {
 		Val c = conform(w, call, v[i], &v[0], "");
-		in[i] = mk_reshape(w->g, c.node, dim, nd + 1);
+		in[i] = mk_reshape(w->g, mk_cast(w->g, c.node, dt), dim, nd + 1);
 	}
 	return val_tensor(mk_concat(w->g, in, n, place), ax);
 }

@@ -323,7 +323,7 @@ expand_to(Lower *w, const Val *v, const Axes *u)
 static bool is_float(DType t) { return t == DT_F32 || t == DT_BF16 || t == DT_F16; }
 
 /* One type for all: f32 where any is float or a number is not whole, else the integer type. Masks meet numbers as f32. */
-static DType
+DType
 common_type(const Val *v, int n)
 {
 	DType t = NDTYPE;

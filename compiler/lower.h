@@ -81,6 +81,7 @@ void need_apart(Lower *w, Loc l, const Val *v);               /* no axis twice *
 
 /* Brings tensors and numbers to one shape, by axis name; n <= 8. Numbers take the type of the tensors. */
 void align(Lower *w, Ast *at, Val *v, int n);
+DType common_type(const Val *v, int n); /* that the tensors among them take */
 Val apply_prim(Lower *w, Ast *at, Prim op, Val *v, int n); /* elementwise, after align; folds numbers */
 Val permute_to(Lower *w, Val v, const char *const *ax);    /* the same axes in another order */
 
