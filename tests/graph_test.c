@@ -4,7 +4,8 @@
      NAME.simplify      the graph as it was read
      NAME.contract      after that pass; .split_cpu, .split_cuda and .precision after contract and that one
      (always)           printed and read again it is the same; in float64 the passes change nothing; every kind of program
-                        for the CPU (and the GPU, where there is one) gives its values within the bounds of rounding
+                        for the CPU (and the GPU, where there is one) gives its values within the bounds of rounding;
+                        kernels of a GPU compile, without a GPU, too
 
    Then the graphs of all models and of all tests of the op library are printed and read back.
 
@@ -163,36 +164,51 @@ messages(const char *path, const char *text)
 	return s;
 }
 
+/* All files' graphs in one program set a mode, so that the compilers start once. */
 static void
-run_file(Check *c, const char *path, Device *cpu, Device *gpu)
+run_files(Check **c, char *const *path, int n)
 {
-	check_fill(c, 1);
-	check_reference(c, true, false);
-	for (const CheckMode *m = check_modes; m->name; m++)
+	Err e = {0};
+	Device *cpu = device_cpu_open(0, &e), *gpu = device_cuda_open(0, &e);
+	for (int i = 0; i < n; i++) {
+		c[i]->g->name = arena_printf(&arena, "g%d", i); /* in the names of its kernels */
+		check_fill(c[i], 1);
+		check_reference(c[i], true, false);
+	}
+	for (const CheckMode *m = check_modes; m->name; m++) {
 		if (!m->half && (m->cuda ? gpu : cpu))
-			check_run(&c, 1, m, m->cuda ? gpu : cpu, 200);
-	passed += c->passed;
-	failed += c->failed;
-	if (c->messages.s)
-		printf("%s: %s", path, c->messages.s);
-	check_free(c);
+			check_run(c, n, m, m->cuda ? gpu : cpu, m->cuda ? 32 : 200);
+		if (m->cuda && m->fuse && !m->half && !m->same && n)
+			check_cubins(c, n, m, "sm_90");
+	}
+	for (int i = 0; i < n; i++) {
+		passed += c[i]->passed;
+		failed += c[i]->failed;
+		if (c[i]->messages.s)
+			printf("%s: %s", path[i], c[i]->messages.s);
+		check_free(c[i]);
+	}
+	cpu->close(cpu);
+	if (gpu)
+		gpu->close(gpu);
 }
 
-static void
-test_file(const char *path, Device *cpu, Device *gpu)
+/* Its graph, or NULL. */
+static Graph *
+test_file(const char *path)
 {
 	Err e = {0};
 	char *text, *want;
 	size_t n;
 	if (!read_file(path, &text, &n, &e)) {
 		check(false, path, e.msg);
-		return;
+		return NULL;
 	}
 	if ((want = read_beside(path, "err"))) {
 		expect(path, "err", want, messages(path, text));
 		free(want);
 		free(text);
-		return;
+		return NULL;
 	}
 	Graph *g = read_text(path, text);
 	check(g != NULL, path, "is not one graph");
@@ -201,11 +217,10 @@ test_file(const char *path, Device *cpu, Device *gpu)
 			expect(path, passes[i].name, want, renumber(print_text(passes[i].run(g))));
 			free(want);
 		}
-	if (g) {
+	if (g)
 		round_trip(path, g);
-		run_file(&(Check){.g = g}, path, cpu, gpu);
-	}
 	free(text);
+	return g;
 }
 
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
@@ -318,13 +333,20 @@ main(int argc, char **argv)
 {
 	static const char *const model_dirs[] = {"models", "tests/models"};
 	int n;
-	Err e = {0};
 	if (argc > 1)
 		return print_one(argv[1], argc > 2 ? argv[2] : "simplify");
-	Device *cpu = device_cpu_open(0, &e), *gpu = device_cuda_open(0, &e);
 	char **path = list("tests/graph", ".g", &n);
-	for (int i = 0; i < n; i++)
-		test_file(path[i], cpu, gpu);
+	Check **c = arena_alloc(&arena, (size_t)n * sizeof *c);
+	int ngraph = 0;
+	for (int i = 0; i < n; i++) {
+		Graph *g = test_file(path[i]);
+		if (!g)
+			continue;
+		c[ngraph] = arena_alloc(&arena, sizeof **c);
+		c[ngraph]->g = g;
+		path[ngraph++] = path[i];
+	}
+	run_files(c, path, ngraph);
 	free(path);
 	Lib *lib = lib_new(&arena);
 	check(lib_load_folder(lib, "ops"), "ops", "is no library");
@@ -337,9 +359,6 @@ main(int argc, char **argv)
 	Ast **test = lib_tests(lib, &n);
 	for (int i = 0; i < n; i++)
 		test_op(lib, test[i]);
-	cpu->close(cpu);
-	if (gpu)
-		gpu->close(gpu);
 	arena_free(&arena);
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed != 0;

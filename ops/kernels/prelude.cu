@@ -6,6 +6,7 @@ typedef unsigned uint32_t;
 typedef long long int64_t;
 typedef unsigned long long uint64_t;
 #define MM_INF __int_as_float(0x7f800000)
+#define INT32_MIN (-2147483647 - 1)
 
 #define mm_abs(x) fabsf(x)
 #define mm_sign(x) ((float)((x) > 0) - (float)((x) < 0))
