@@ -83,7 +83,7 @@ bind_inputs(Build *b)
 		const PlanInput *in = &d->input[i];
 		bool number = in->kind == IN_NUMBER;
 		const char *ax[2] = {"b", number ? "c" : b->m->axis[i] ? b->m->axis[i] : "t"};
-		b->g->loc = b->m->input_loc[i];
+		b->g->loc = b->g->model = b->m->input_loc[i];
 		Node *x = fetch(b, number ? DT_F32 : DT_I32, in->width, i);
 		if (number) /* a feature vector of one: [b, c: 1] */
 			x = mk_reshape(b->g, x, (int64_t[]){b->batch, 1}, 2);
@@ -217,7 +217,7 @@ lower_heads(Build *b, Heads *h)
 			b->failed = true;
 			continue;
 		}
-		b->g->loc = l->loc;
+		b->g->loc = b->g->model = l->loc;
 		h->pred[h->n] = m->data.target[t].kind == TG_BINARY ? mk1(b->g, P_sigmoid, args[0].node) : args[0].node;
 		h->loss[h->n++] = out.node;
 		Node *weighted = mk2(b->g, P_mul, out.node, mk_like(b->g, l->weight, out.node));
@@ -302,6 +302,7 @@ optimize(Build *b, Node *loss)
 	for (int i = 0; i < g->nparam; i++)
 		wrt[i] = mk_param(g, i);
 	autodiff(b->w, loss, wrt, g->nparam, d);
+	g->loc = g->model = opt->loc;
 	Node *grad = pack_gradients(g, d, total), *step = mk_cast(g, run_state(g, "run.step", DT_I32), DT_F32);
 	if (b->m->clip_norm > 0)
 		grad = clip(g, grad, b->m->clip_norm);

@@ -38,7 +38,7 @@ step_new(Gen *c, InstrKind kind, const Node *n, const char *what)
 	Step *s = &c->step[c->nstep++];
 	s->instr.kind = kind;
 	s->instr.what = arena_strdup(c->arena, what);
-	s->instr.loc = loc_text(c->arena, n->loc);
+	s->instr.loc = node_place(c->arena, n);
 	return s;
 }
 
@@ -342,8 +342,12 @@ finish(Gen *c)
 		*in = c->step[i].instr;
 		in->narg = (uint32_t)c->step[i].nuse;
 		in->arg = arena_alloc(c->arena, in->narg * sizeof *in->arg);
-		for (uint32_t k = 0; k < in->narg; k++)
+		in->dtype = arena_alloc(c->arena, in->narg);
+		in->ndtype = in->narg;
+		for (uint32_t k = 0; k < in->narg; k++) {
 			in->arg[k] = make_ref(c, &c->step[i].use[k], b, n);
+			in->dtype[k] = (uint8_t)c->step[i].use[k].node->dt;
+		}
 	}
 	c->p.noutput = (uint32_t)c->g->noutput;
 	c->p.output = arena_alloc(c->arena, c->p.noutput * sizeof *c->p.output);

@@ -189,6 +189,7 @@ intern(Graph *g, const Node *t)
 		memcpy(n->at, t->at, (size_t)t->nat * sizeof *t->at);
 	n->id = g->nnode;
 	n->loc = g->loc;
+	n->model = g->model;
 	n->next = *h;
 	*h = n;
 	g->node = grow(g->arena, g->node, g->nnode, &g->capnode, sizeof *g->node);
@@ -377,6 +378,7 @@ graph_map(Graph *g, MapFn f, void *ctx)
 		for (int k = 0; k < x->nin; k++)
 			ops[k] = image[x->in[k]->id];
 		to->loc = x->loc;
+		to->model = x->model;
 		Node *y = f ? f(to, x, ops, ctx) : NULL;
 		image[x->id] = y ? y : node_new(to, x->op, x->dt, ops, x->nin, x->dim, x->nd, x->at, x->nat, x->f);
 	}
@@ -497,6 +499,15 @@ print_declarations(Graph *g, FILE *f)
 		print_init(f, s->init, s->a, s->b);
 		fprintf(f, s->fit && *s->fit ? ", fit=\"%s\")\n" : ")\n", s->fit);
 	}
+}
+
+char *
+node_place(Arena *a, const Node *n)
+{
+	char *at = loc_text(a, n->loc);
+	if (!n->model.file || (n->model.file == n->loc.file && n->model.line == n->loc.line))
+		return at;
+	return arena_printf(a, n->loc.file ? "%s, in %s" : "%s", loc_text(a, n->model), at);
 }
 
 void

@@ -636,11 +636,24 @@ list_expr(Lower *w, Ast *e)
 	return v;
 }
 
+/* Nodes made from here on come from e, or from the call that e's definition serves. */
+static void
+set_place(Lower *w, const Ast *e)
+{
+	Loc at = e->loc;
+	if (w->raw)
+		return;
+	w->g->loc = w->scope->def ? w->scope->call : e->loc;
+	for (const Scope *s = w->scope; s && s->def; s = s->caller)
+		at = s->call;
+	w->g->model = at;
+}
+
 Val
 lower_expr(Lower *w, Ast *e)
 {
 	Val v;
-	w->g->loc = w->raw ? w->g->loc : w->scope->def ? w->scope->call : e->loc;
+	set_place(w, e);
 	if (++w->depth > MAX_DEPTH)
 		lower_fail(w, e->loc, "expressions nest deeper than %d: name parts of this one (or does a definition call itself?)", MAX_DEPTH);
 	switch (e->kind) {

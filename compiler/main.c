@@ -169,6 +169,7 @@ run_passes(Unit *u)
 #define FLAGS(X)                                                                                    \
 	X(no_fuse, "--no-fuse", "one kernel an operation")                                          \
 	X(no_reuse, "--no-reuse", "a buffer of its own for each value")                             \
+	X(no_trace, "--no-trace", "leave out the program that finds the first NaN: a smaller plan")       \
 	X(explain, "--explain", "say what was fused, and why other things were not")                \
 	X(mem, "--mem", "print the memory forecast")                                                \
 	X(check, "--check", "only look for errors: write nothing")

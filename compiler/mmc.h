@@ -154,7 +154,8 @@ struct Node {
 	int64_t *at;    /* attributes, as prim.def says */
 	double f;       /* const: the value */
 	int id;         /* order of making, unique in the graph */
-	Loc loc;        /* the model line that made it first */
+	Loc loc;        /* the line of a model or a definition that made it first */
+	Loc model;      /* the line of the model that it serves */
 	Node *next;     /* hash chain */
 	int mark;       /* scratch of a pass */
 };
@@ -214,7 +215,7 @@ typedef struct Graph {
 	GInput *input;
 	int ninput, capinput;
 	int nsite;       /* random sites so far */
-	Loc loc;         /* given to nodes made now */
+	Loc loc, model;  /* given to nodes made now */
 } Graph;
 
 Graph *graph_new(Arena *a, const char *name);
@@ -265,6 +266,7 @@ const char *node_check(const Node *n);
 /* The graphs of a source text; all errors are reported, then NULL. */
 Graph **graph_read(Arena *a, int file, int *n);
 extern const char *const init_names[]; /* by Init */
+char *node_place(Arena *a, const Node *n);      /* "model.yaml:12", with the library's line behind it if there is one */
 
 /* ---- simplify.c ---- */
 

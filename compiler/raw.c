@@ -242,6 +242,7 @@ lower_grad(Lower *w, Node *n, Node *g, Node **d)
 	w->scope = &s;
 	w->raw = true;
 	w->g->loc = n->loc;
+	w->g->model = n->model;
 	if (setjmp(bail))
 		bug("gradient rule of %s", prim_info[n->op].name);
 	for (int i = 0; i < n->nin; i++)

@@ -174,9 +174,10 @@ job_result(Unit *u, const Job *j, PlanCubin *c)
 	return true;
 }
 
-/* Machine code for each asked arch. Without --arch the source alone goes into the plan, and a GPU machine compiles it. */
+/* Machine code for each asked arch of the first nmodule modules. Without --arch the source alone goes into the plan, and a
+   GPU machine compiles it. */
 static bool
-add_cubins(Unit *u, PlanTargetset *s)
+add_cubins(Unit *u, PlanTargetset *s, int nmodule)
 {
 	const char *asked = u->o->arch ? u->o->arch : "none";
 	char *list = arena_strdup(u->arena, asked), *save = NULL, *arch[8];
@@ -186,7 +187,7 @@ add_cubins(Unit *u, PlanTargetset *s)
 		return true;
 	for (char *a = strtok_r(list, ",", &save); a && narch < (int)LEN(arch); a = strtok_r(NULL, ",", &save))
 		arch[narch++] = a;
-	int n = narch * (int)s->nmodule;
+	int n = narch * nmodule;
 	Job *job = arena_alloc(u->arena, (size_t)n * sizeof *job);
 	for (int i = 0; i < n; i++) {
 		job[i] = (Job){.source = s->module[i / narch].source, .arch = arch[i % narch], .fd = memfd_create("cubin", 0)};
@@ -206,6 +207,17 @@ add_cubins(Unit *u, PlanTargetset *s)
 	return ok;
 }
 
+/* The training step with a kernel for each operation: what mmrun runs to find the first value that is not a number. */
+static PlanProgram
+trace_program(Unit *u, Graph *train, const CodegenOptions *like, Sources *src)
+{
+	CodegenOptions o = *like;
+	o.fuse = false;
+	o.explain = NULL;
+	train->name = "trace";
+	return codegen(train, &u->places, &o, src);
+}
+
 static bool
 target_set(Unit *u, const char *target, PlanTargetset *s)
 {
@@ -213,12 +225,13 @@ target_set(Unit *u, const char *target, PlanTargetset *s)
 	                    .tf32 = !strcmp(u->o->precision, "tf32"), .explain = u->o->explain ? &u->explain : NULL};
 	char *text = prelude(u, o.cuda ? "prelude.cu" : "prelude.c");
 	Sources *src = arena_alloc(u->arena, sizeof *src);
+	Graph train = {0};
 	bool ok = true;
 	if (!text)
 		return false;
 	*src = (Sources){.arena = u->arena, .prelude = text, .per_module = o.cuda ? 16 : 48};
 	s->target = arena_strdup(u->arena, target);
-	s->program = arena_alloc(u->arena, (size_t)u->ngraph * sizeof *s->program);
+	s->program = arena_alloc(u->arena, (size_t)(u->ngraph + 1) * sizeof *s->program);
 	for (int i = 0; i < u->ngraph; i++) {
 		if (o.explain)
 			text_printf(o.explain, "%s, %s, batch %ld:\n", target, u->graph[i]->name, (long)u->graph[i]->batch);
@@ -227,7 +240,12 @@ target_set(Unit *u, const char *target, PlanTargetset *s)
 		graph_verify(g, "split");
 		s->program[s->nprogram++] = codegen(g, &u->places, &o, src);
 		src->kernels = src->per_module; /* programs share no module: a small one loads fast */
+		if (i == 0)
+			train = *g;
 	}
+	int nmodule = src->n;
+	if (o.fuse && !u->o->no_trace && (!o.cuda || !strcmp(u->o->target, "cuda"))) /* one a plan: the CPU traces for a GPU, too */
+		s->program[s->nprogram++] = trace_program(u, &train, &o, src);
 	s->module = arena_alloc(u->arena, (size_t)src->n * sizeof *s->module);
 	s->nmodule = (uint32_t)src->n;
 	for (int i = 0; i < src->n; i++) {
@@ -237,7 +255,7 @@ target_set(Unit *u, const char *target, PlanTargetset *s)
 			ok = write_text(u, arena_printf(u->arena, "%s_%d.%s", target, i, o.cuda ? "cu" : "c"), s->module[i].source);
 	}
 	free(text);
-	return ok && (!o.cuda || add_cubins(u, s));
+	return ok && (!o.cuda || add_cubins(u, s, nmodule));
 }
 
 bool

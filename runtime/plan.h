@@ -12,7 +12,7 @@
 
 #include "base.h"
 
-#define PLAN_VERSION 1
+#define PLAN_VERSION 2
 
 /* Element types: name, enum, bytes, C type, CUDA type. */
 #define DTYPES(X)                                                                                   \
@@ -160,9 +160,10 @@ typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO } InstrKind;
 	L(PlanRef, arg)                                                                             \
 	F(U32, nout)   /* the last nout arguments are written (COPY, ZERO: the first; GEMM: C) */   \
 	F(STR, what)   /* the ops inside, for tables */                                             \
-	F(STR, loc)    /* the model line */                                                         \
+	F(STR, loc)    /* the model line, and the library's */                                      \
 	F(F64, flops)                                                                               \
-	F(F64, traffic)/* bytes that must move */
+	F(F64, traffic)/* bytes that must move */                                                   \
+	F(BYTES, dtype)/* DType of each argument's elements, or none: f32 */
 
 #define PLAN_OUTPUT(F, L)                                                                           \
 	F(STR, name)                                                                                \
@@ -173,7 +174,7 @@ typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO } InstrKind;
 	L(PlanRef, ref) /* exactly one */
 
 #define PLAN_PROGRAM(F, L)                                                                          \
-	F(STR, name)   /* "train", "eval" */                                                        \
+	F(STR, name)   /* "train", "eval"; "trace": a training step with an instruction for each operation, for diagnose.c */ \
 	F(I64, batch)                                                                               \
 	L(PlanGemm, gemm)                                                                           \
 	L(PlanKernel, kernel)                                                                       \
@@ -249,6 +250,8 @@ bool plan_verify(const Plan *p, Err *e);
 
 /* Reads, decodes and verifies a file. */
 Plan *plan_load(Arena *a, const char *path, Err *e);
+
+bool instr_writes(const PlanInstr *in, uint32_t arg); /* is this argument written? */
 
 /* All fields as indented text, long byte fields and sources cut to their size. */
 void plan_print(const Plan *p, FILE *f);

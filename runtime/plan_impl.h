@@ -61,7 +61,6 @@ typedef struct Operand {
 bool gemm_operand(const PlanGemm *g, uint32_t arg, Operand *o);
 bool operand_extent(const Operand *o, uint64_t *bytes); /* first to last byte touched; false on overflow */
 
-bool instr_writes(const PlanInstr *in, uint32_t arg);
 
 typedef struct Flow Flow;
 Flow *flow_new(const PlanProgram *g);

@@ -414,6 +414,11 @@ check_instr(Check *c, const PlanInstr *in)
 		if (!check_ref(c, &in->arg[i], what, instr_writes(in, i)))
 			return false;
 	}
+	if (in->ndtype && in->ndtype != in->narg)
+		return bad(c, "element types of %" PRIu32 " arguments, of %" PRIu32, in->ndtype, in->narg);
+	for (uint32_t i = 0; i < in->ndtype; i++)
+		if (in->dtype[i] >= NDTYPE)
+			return bad(c, "argument %" PRIu32 " has element type %u", i + 1, in->dtype[i]);
 	if (in->kind == I_GEMM && !check_gemm(c, in, &c->program->gemm[in->index]))
 		return false;
 	return in->kind != I_COPY || check_copy(c, in);
