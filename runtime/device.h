@@ -35,6 +35,7 @@ struct Device {
 	Exec *(*prepare)(Device *d, const PlanTargetset *s, const PlanProgram *p, const Binding *b, Err *e);
 	bool (*run)(Device *d, Exec *x, int64_t times, Err *e); /* asynchronous; the program, `times` times in a row */
 	bool (*sync)(Device *d, Err *e);
+	bool (*step)(Device *d, Exec *x, uint32_t i, Err *e); /* instruction i alone; returns when it is done */
 	/* Runs each instruction alone `times` times; t has p->ninstr entries. For bench. */
 	bool (*profile)(Device *d, Exec *x, int times, InstrTime *t, Err *e);
 	void (*drop)(Device *d, Exec *x);

@@ -228,6 +228,15 @@ cpu_sync(Device *d, Err *e)
 }
 
 static bool
+cpu_step(Device *d, Exec *x, uint32_t i, Err *e)
+{
+	(void)e;
+	omp_set_num_threads(((Cpu *)d)->threads);
+	run_op((Cpu *)d, &x->op[i]);
+	return true;
+}
+
+static bool
 cpu_profile(Device *d, Exec *x, int times, InstrTime *t, Err *e)
 {
 	Cpu *c = (Cpu *)d;
@@ -288,7 +297,7 @@ device_cpu_open(int threads, Err *e)
 	Cpu *c = xcalloc(1, sizeof *c);
 	c->threads = threads ? threads : omp_get_max_threads();
 	c->base = (Device){.name = "cpu", .alloc = cpu_alloc, .release = cpu_release, .upload = cpu_transfer, .download = cpu_transfer,
-	                   .memory = cpu_memory, .prepare = cpu_prepare, .run = cpu_run, .sync = cpu_sync, .profile = cpu_profile,
+	                   .memory = cpu_memory, .prepare = cpu_prepare, .run = cpu_run, .sync = cpu_sync, .step = cpu_step, .profile = cpu_profile,
 	                   .drop = cpu_drop, .close = cpu_close};
 	describe(c);
 	return &c->base;

@@ -459,6 +459,13 @@ cuda_sync(Device *d, Err *e)
 }
 
 static bool
+cuda_step(Device *d, Exec *x, uint32_t i, Err *e)
+{
+	Cuda *c = (Cuda *)d;
+	return enter(c, e) && emit_op(c, &x->op[i], e) && drain(c, e);
+}
+
+static bool
 cuda_profile(Device *d, Exec *x, int times, InstrTime *t, Err *e)
 {
 	Cuda *c = (Cuda *)d;
@@ -537,7 +544,7 @@ device_cuda_open(int index, Err *e)
 {
 	Cuda *c = xcalloc(1, sizeof *c);
 	c->base = (Device){.name = "cuda", .alloc = cuda_alloc, .release = cuda_release, .upload = cuda_upload, .download = cuda_download,
-	                   .memory = cuda_memory, .prepare = cuda_prepare, .run = cuda_run, .sync = cuda_sync, .profile = cuda_profile,
+	                   .memory = cuda_memory, .prepare = cuda_prepare, .run = cuda_run, .sync = cuda_sync, .step = cuda_step, .profile = cuda_profile,
 	                   .drop = cuda_drop, .close = cuda_close};
 	if (cuda_open_driver(&c->cu, e) && pick_gpu(c, index, e) && open_context(c, e))
 		return &c->base;

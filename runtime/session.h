@@ -166,11 +166,11 @@ void scores_free(Scores *sc);
 extern const char *const split_names[3];
 json_t *json_number(double x); /* null where JSON has no number */
 
-/* ---- train.c ---- */
+/* ---- diagnose.c ---- */
 
-/* Called when a loss is no longer finite, with the state as that step left it: says what a person can do about it.
-   step counts from 1; head: name of the first non-finite loss. */
-void train_diagnose(Session *s, int64_t step, const char *head, Text *out);
+/* The loss of `step` (from 1) was not finite. With the device at the state after step `saved`, finds the first value that was
+   not, and says where it came from and what to do. x is program p made ready; the device's state is changed. */
+void diagnose(Session *s, const PlanProgram *p, Exec *x, int64_t saved, int64_t step, Text *out);
 
 /* ---- trainlog.c: what training leaves for people and tools ---- */
 

@@ -302,27 +302,38 @@ set_up(Train *t, Err *e)
 
 /* ---- steps ---- */
 
-void
-train_diagnose(Session *s, int64_t step, const char *head, Text *out)
+/* Back to the state that was saved last; the number of its step, or -1. */
+static int64_t
+rewind_state(Train *t)
 {
-	(void)step, (void)head;
-	text_printf(out, "lower the learning rate or clip gradients, and look for extreme values in the cleaning report; %s holds an earlier state",
-	            s->last);
+	Session *s = &t->s;
+	int32_t step;
+	Err e = {0};
+	memcpy(&step, s->image[SP_STAT] + s->scalar[RUN_STEP]->off, sizeof step);
+	for (int k = 0; k < NSTATE; k++)
+		if (s->base[k] && !s->device->upload(s->device, s->base[k], s->image[k], s->bytes[k], &e))
+			return -1;
+	return set_scalars(t, &e) ? step : -1;
 }
 
 static bool
 fail_loss(Train *t, int64_t step, const float *row, Err *e)
 {
 	uint32_t head = t->t->nlosses;
+	int64_t saved;
 	Text advice = {0};
 	for (uint32_t i = t->t->nlosses; i-- > 1;) /* the first head; column 0 is their sum */
 		if (!isfinite(row[i]))
 			head = i;
 	if (head == t->t->nlosses)
 		head = 0;
-	train_diagnose(&t->s, step, t->t->losses[head], &advice);
-	fail(e, "step %lld (epoch %lld): loss '%s' became %g: %s", (long long)step, (long long)((step - 1) / t->per_epoch + 1),
-	     t->t->losses[head], row[head], advice.s ? advice.s : "");
+	progress_clear(&t->bar);
+	printf("loss '%s' became %g in step %lld: looking for the first bad value\n", t->t->losses[head], isnan(row[head]) ? (double)NAN : row[head], (long long)step);
+	fflush(stdout);
+	if ((saved = rewind_state(t)) >= 0)
+		diagnose(&t->s, t->step_program, t->x, saved, step, &advice);
+	fail(e, "step %lld (epoch %lld): loss '%s' became %g; %s; %s holds the state of step %lld", (long long)step,
+	     (long long)((step - 1) / t->per_epoch + 1), t->t->losses[head], isnan(row[head]) ? (double)NAN : row[head], advice.s ? advice.s : "", t->s.last, (long long)saved);
 	free(advice.s);
 	return false;
 }

@@ -219,8 +219,40 @@ fi
 # ---- numbers ----
 
 plan nan 's/lr=0.05/lr=1e20/'
-refused 'NaN in the loss' 'step ' "loss 'views' became" 'learning rate' -- train nan.bin -o nan
+refused 'NaN in the loss' 'step 2 ' "loss 'views' became" 'of step 2: operation' '(nan.yaml:9)' 'lower the learning rate (lr)' 'the state of step 0' -- \
+	train nan.bin -o nan
 if "$mmrun" eval nan.bin --ckpt nan/last.safetensors >"$tmp/log" 2>&1 && ! grep -q nan "$tmp/log"; then ok; else bad 'the state before the NaN is not kept'; fi
+
+# network NAME LINE..: the base model with these lines as its network.
+network() {
+	local name=$1
+	shift
+	{ sed '/^network/,$d' ../base.yaml; echo network:; printf '  %s\n' "$@"; sed '1,/^network/d' ../base.yaml; } >"$name.yaml"
+}
+# blamed NAME OPTIONS WORDS.. -- LINE..: training with that network ends with a message that has the words.
+blamed() {
+	local name=$1 options=$2 words=()
+	shift 2
+	while [ "$1" != -- ]; do words+=("$1"); shift; done
+	shift
+	network blame "$@"
+	# shellcheck disable=SC2086
+	"$mmc" blame.yaml --target cpu $options -o blame.bin >"$tmp/log" 2>&1 || bad "$name: blame.yaml does not compile"
+	refused "$name" "${words[@]}" -- train blame.bin -o "$tmp/blame"
+}
+
+plan far 's/lr=0.05/lr=3e38/'
+refused 'NaN by an update' "step 2 (epoch 1): loss 'views' became" 'of step 1: operation' '(far.yaml:11' 'lower the learning rate' -- train far.bin -o far
+log=('words: embed(text, 4) |> mean(t)' "odd: 'log(dense(fans, 1) + 0.9)'" 'score: concat(words, odd) |> dense(8) |> relu |> dense(1)')
+blamed 'the first op' '' 'operation log (blame.yaml:11) made nan of -' 'row ' 'max(x, 1e-6)' -- "${log[@]}"
+blamed 'the same without fusion' --no-fuse 'operation log (blame.yaml:11) made nan of -' -- "${log[@]}"
+blamed 'the kernel, without a trace program' --no-trace 'kernel ' 'log' 'made nan' 'max(x, 1e-6)' -- "${log[@]}"
+blamed 'an op of the library' '' 'operation rsqrt (blame.yaml:10) made inf of 0' -- 'score: (fans - fans) |> rmsnorm(eps=0) |> dense(1)'
+blamed 'not the infinities of a mask' '' 'operation sqrt (blame.yaml:12) made nan of -' -- \
+	'words: embed(text, 4) |> transformer(heads=2, hidden=8, mask=text != 0) |> masked_mean(text != 0)' \
+	'odd: where(fans > 0, -inf, dense(fans, 1)) |> exp' 'score: concat(words, odd) |> dense(8) |> relu |> dense(1) |> sqrt'
+blamed 'nor a row that is masked whole' '' '(blame.yaml:10' 'operation sub' 'made nan of -inf and' 'does it hide all values of a row?' -- \
+	'words: softmax(where(sum(fans, c) > -9, -inf, embed(text, 4) |> mean(t)))' 'score: dense(words, 1)'
 
 total="$passed passed, $failed failed"
 [ $skipped -eq 0 ] || total="$total, $skipped skipped"
