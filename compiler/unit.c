@@ -289,18 +289,41 @@ unit_write(Unit *u)
 	return ok;
 }
 
+/* What mmrun asks the device for: each space once, large enough for every program that the command runs. The columns of the
+   data, which mmc does not see, come on top. */
+static void
+report_command(const Plan *p, const PlanTargetset *s, bool training, FILE *f)
+{
+	uint64_t act = 0, work = 0, opt = training ? p->opt_bytes : 0;
+	for (uint32_t k = 0; k < s->nprogram; k++) {
+		const PlanProgram *g = &s->program[k];
+		bool runs = !strcmp(g->name, "train") || (!strcmp(g->name, "eval") && g->batch == s->program[0].batch);
+		if (!runs || (!training && !strcmp(g->name, "train")))
+			continue;
+		act = g->act_bytes > act ? g->act_bytes : act;
+		work = g->work_bytes > work ? g->work_bytes : work;
+	}
+	fprintf(f, "%-4s mmrun %-5s %14lu %14lu %14lu %14lu %14lu %14lu\n", s->target, training ? "train" : "eval", (unsigned long)p->param_bytes,
+	        (unsigned long)opt, (unsigned long)p->stat_bytes, (unsigned long)act, (unsigned long)work,
+	        (unsigned long)(p->param_bytes + opt + p->stat_bytes + act + work));
+}
+
 void
 unit_memory_report(const Unit *u, FILE *f)
 {
 	const Plan *p = u->plan;
-	fprintf(f, "%-28s %14s\n", "memory", "bytes");
-	fprintf(f, "%-28s %14lu\n", "parameters", (unsigned long)p->param_bytes);
-	fprintf(f, "%-28s %14lu\n", "optimizer state", (unsigned long)p->opt_bytes);
-	fprintf(f, "%-28s %14lu\n", "statistics and counters", (unsigned long)p->stat_bytes);
+	fprintf(f, "%-16s %14s %14s %14s %14s %14s %14s\n", "bytes", "parameters", "optimizer", "statistics", "activations", "workspace", "in all");
+	for (uint32_t i = 0; i < p->nset; i++) {
+		report_command(p, &p->set[i], true, f);
+		report_command(p, &p->set[i], false, f);
+	}
+	fputs("Each is one allocation. The columns of the data come on top.\n\n", f);
+	fprintf(f, "%-4s %-8s %9s %14s %7s %14s %8s %8s\n", "", "program", "batch", "activations", "x bound", "workspace", "kernels", "products");
 	for (uint32_t i = 0; i < p->nset; i++)
 		for (uint32_t k = 0; k < p->set[i].nprogram; k++) {
 			const PlanProgram *g = &p->set[i].program[k];
-			fprintf(f, "%-4s %-8s batch %-8ld %15lu activations, %.3f x the lower bound; %lu workspace; %u kernels, %u products\n", p->set[i].target, g->name,
-			        (long)g->batch, (unsigned long)g->act_bytes, g->act_bound ? (double)g->act_bytes / (double)g->act_bound : 1, (unsigned long)g->work_bytes, g->nkernel, g->ngemm);
+			fprintf(f, "%-4s %-8s %9ld %14lu %7.3f %14lu %8u %8u%s\n", p->set[i].target, g->name, (long)g->batch, (unsigned long)g->act_bytes,
+			        g->act_bound ? (double)g->act_bytes / (double)g->act_bound : 1, (unsigned long)g->work_bytes, g->nkernel, g->ngemm,
+			        !strcmp(g->name, "trace") ? "  (to find where a NaN began)" : "");
 		}
 }

@@ -22,6 +22,7 @@ typedef struct InstrTime {
 struct Device {
 	const char *name;    /* "cpu", "cuda" */
 	char info[256];      /* for a person: model, memory, threads */
+	uint64_t given;      /* bytes that alloc() gave so far, as they were asked for */
 	int64_t launches;    /* kernels, library calls and graph launches issued by run() so far */
 
 	/* Memory is aligned to 256 bytes and filled with zeros. NULL on failure: the message has forecast and free bytes. */

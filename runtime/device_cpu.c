@@ -89,6 +89,7 @@ cpu_alloc(Device *d, size_t bytes, const char *what, Err *e)
 	char *p = raw + sizeof raw + (ALIGN - 1);
 	p -= (uintptr_t)p % ALIGN;
 	memcpy(p - sizeof raw, &raw, sizeof raw);
+	d->given += bytes;
 	char *huge = p + (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
 	if (p + bytes > huge + HUGE_PAGE)
 		madvise(huge, (size_t)(p + bytes - huge) / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* a hint */

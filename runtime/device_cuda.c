@@ -82,6 +82,7 @@ cuda_alloc(Device *d, size_t bytes, const char *what, Err *e)
 		c->cu.cuMemFree(p);
 		return NULL;
 	}
+	d->given += bytes;
 	return (void *)p;
 }
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum OptionType { OPT_FLAG, OPT_INT, OPT_REAL, OPT_STR, OPT_PAIRS } OptionType;
+typedef enum OptionType { OPT_FLAG, OPT_INT, OPT_BYTES, OPT_REAL, OPT_STR, OPT_PAIRS } OptionType;
 
 typedef struct Option {
 	const char *name;
@@ -92,6 +92,22 @@ set_int(int64_t *out, const Option *o, const char *v, Err *e)
 	return true;
 }
 
+/* "1500000", "512M", "1.5G": a number, with K, M, G or T for a power of 1024. */
+static bool
+set_bytes(int64_t *out, const Option *o, const char *v, Err *e)
+{
+	static const char unit[] = "KMGT";
+	char *end;
+	double x = strtod(v, &end);
+	const char *u = *end ? strchr(unit, *end & ~0x20) : NULL;
+	if (end != v && u)
+		x = ldexp(x, 10 * (int)(u - unit + 1));
+	if (end == v || (u ? end[1] : *end) || !(x >= 1 && x < 0x1p62))
+		return fail(e, "--%s: '%s' is not a number of bytes, such as 1500000, 512M or 1.5G", o->name, v);
+	*out = (int64_t)x;
+	return true;
+}
+
 static bool
 set_real(double *out, const Option *o, const char *v, Err *e)
 {
@@ -129,6 +145,7 @@ set_option(Options *all, const Option *o, const char *v, Err *e)
 	switch (o->type) {
 	case OPT_FLAG: *(bool *)field = true; return true;
 	case OPT_INT: return set_int(field, o, v, e);
+	case OPT_BYTES: return set_bytes(field, o, v, e);
 	case OPT_REAL: return set_real(field, o, v, e);
 	case OPT_STR: *(const char **)field = v; return true;
 	case OPT_PAIRS: return add_pair(all, field, o, v, e);

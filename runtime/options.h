@@ -17,6 +17,7 @@
 #define OPTIONS(X)                                                                                  \
 	X(device, STR, "device", 0, "NAME", 0, "auto", "tepb", "cpu, cuda, or auto: cuda where the plan and the machine have it") \
 	X(threads, INT, "threads", 0, "N", 0, 0, "tepb", "CPU threads; 0: one a core, or OMP_NUM_THREADS") \
+	X(memory_limit, BYTES, "memory-limit", 0, "BYTES", 1, -1, "tepb", "device memory to use at most, as 1500000, 512M or 1.5G") \
 	X(out, STR, "out", 'o', "DIR", 0, NULL, "te", "folder of the run: checkpoints and metrics (default runs/MODEL)") \
 	X(file, STR, "out", 'o', "FILE", 0, NULL, "p", "where predictions go (default: standard output)") \
 	X(run, STR, "run", 0, "DIR", 0, NULL, "p", "folder of the run that --ckpt names (default runs/MODEL)") \
@@ -51,6 +52,7 @@
 
 #define OPTION_C_FLAG bool
 #define OPTION_C_INT int64_t
+#define OPTION_C_BYTES int64_t
 #define OPTION_C_REAL double
 #define OPTION_C_STR const char *
 #define OPTION_C_PAIRS const char **

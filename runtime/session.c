@@ -198,6 +198,7 @@ session_open(Session *s, const Options *o, const char *out, Err *e)
 	s->last = arena_printf(&s->arena, "%s/last.safetensors", s->out);
 	s->best = arena_printf(&s->arena, "%s/best.safetensors", s->out);
 	s->seed = o->seed >= 0 ? (uint64_t)o->seed : s->train ? s->train->seed : 0;
+	s->memory_limit = o->memory_limit >= 0 ? (uint64_t)o->memory_limit : UINT64_MAX;
 	s->split_seed = o->split_seed >= 0 ? (uint64_t)o->split_seed : s->schema ? s->schema->seed : 0;
 	return find_scalars(s, e) && choose_device(s, o, e);
 }
@@ -313,13 +314,18 @@ check_forecast(Session *s, Err *e)
 		return false;
 	for (int k = 0; k < NSPACE; k++)
 		need += align256(s->bytes[k]);
-	if (need <= free_bytes)
+	bool limited = s->memory_limit < free_bytes;
+	if (need <= (limited ? s->memory_limit : free_bytes))
 		return true;
-	text_printf(&t, "%s: %s are needed on %s", s->path, human_bytes(b, need), s->device->name);
+	text_printf(&t, "%s: %llu bytes are needed on %s", s->path, (unsigned long long)need, s->device->name);
 	for (int k = 0; k < NSPACE; k++)
 		text_printf(&t, "%s%s %s", k ? ", " : " (", space_what[k], human_bytes(b, k == SP_DATA ? s->data_bytes : s->bytes[k]));
-	text_printf(&t, "), but %s", human_bytes(b, free_bytes));
-	text_printf(&t, " of %s are free: compile for a smaller batch (mmc --batch N), or free memory", human_bytes(b, total_bytes));
+	if (limited) {
+		text_printf(&t, "), but --memory-limit allows %llu: raise it, or compile for a smaller batch (mmc --batch N)", (unsigned long long)s->memory_limit);
+	} else {
+		text_printf(&t, "), but %s", human_bytes(b, free_bytes));
+		text_printf(&t, " of %s are free: compile for a smaller batch (mmc --batch N), or free memory", human_bytes(b, total_bytes));
+	}
 	fail(e, "%s", t.s);
 	free(t.s);
 	return false;

@@ -43,6 +43,7 @@ typedef struct Session {
 	Fit *fit;             /* or NULL: synthetic columns, every fitted scalar is 1 */
 	bool synthetic;       /* data is in the arena, not dataset_free's */
 	uint64_t seed, split_seed;
+	uint64_t memory_limit; /* bytes of device memory; UINT64_MAX: what is free */
 	void *base[NSPACE];   /* device memory */
 	uint64_t bytes[NSPACE];
 	void **column;        /* device memory; columns of the schema in order */

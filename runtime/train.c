@@ -283,6 +283,19 @@ open_resumed(Train *t, Checkpoint *c, Err *e)
 	return t->resumed && resume_seeds(t, c, e);
 }
 
+/* The forecast, and what the device was asked for. */
+static bool
+log_memory(Train *t, Err *e)
+{
+	json_t *j = json_object();
+	json_object_set_new(j, "event", json_string("memory"));
+	json_object_set_new(j, "device", json_string(t->s.device->name));
+	for (int k = 0; k < NSPACE; k++)
+		json_object_set_new(j, space_names[k], json_integer((json_int_t)(k == SP_DATA ? t->s.data_bytes : t->s.bytes[k])));
+	json_object_set_new(j, "given", json_integer((json_int_t)t->s.device->given));
+	return trainlog_event(&t->log, j, e) && trainlog_flush(&t->log, e);
+}
+
 static bool
 set_up(Train *t, Err *e)
 {
@@ -292,7 +305,7 @@ set_up(Train *t, Err *e)
 	bool ok = open_resumed(t, &c, e) && read_data(t, e) && (!t->resumed || session_same_data(&t->s, &c, t->s.last, e)) && prepare(t, &c, e);
 	if (t->resumed)
 		checkpoint_close(&c);
-	if (!ok || !start_folder(t, e) || !trainlog_open(&t->log, t->o, t->t, t->c.step, e))
+	if (!ok || !start_folder(t, e) || !trainlog_open(&t->log, t->o, t->t, t->c.step, e) || (!t->resumed && !log_memory(t, e)))
 		return false;
 	describe(t);
 	if (t->resumed)
