@@ -1,0 +1,60 @@
+#!/bin/bash
+# Every CUDA kernel of every model in models/, in fp32, tf32 and bf16, compiles for sm_80 and sm_90 and spills no register.
+# A source that has passed is not compiled again: $BUILD/kernels has an empty file for each, named by its hash.
+# Usage: kernels_test.sh [CHECK], the program of kernels_check.c. $MMC is mmc, $BUILD the build folder.
+set -u
+export LC_ALL=C
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=${BUILD:-$root/build}
+mmc=$(realpath "${MMC:-$root/mmc}") && check=$(realpath "${1:-$build/tests/kernels_check}") || exit 2
+export MMC_OPS=${MMC_OPS:-$root/ops}
+tmp=$(mktemp -d) || exit 2
+trap 'rm -rf "$tmp"' EXIT
+passed=0 failed=0 skipped=0
+cd "$root" && mkdir -p "$build/kernels" || exit 2
+
+# compile ARCH FILE: through what has passed before. Status 1 with a message, 77 without NVRTC.
+compile() {
+	local stamp status
+	stamp=$kept/$1-$({ echo "$nvrtc"; cat "$check" "$2"; } | sha256sum | cut -c1-32)
+	[ ! -e "$stamp" ] || return 0
+	"$check" "$1" "$2"
+	status=$?
+	[ $status -ne 0 ] || : >"$stamp"
+	return $status
+}
+export -f compile
+nvrtc=$("$check")
+export nvrtc check kept=$build/kernels
+
+for m in models/*.yaml; do
+	for p in fp32 tf32 bf16; do
+		src=$tmp/$(basename "$m" .yaml).$p
+		if ! "$mmc" "$m" --target cuda --precision $p --no-trace --emit-src "$src" -o "$tmp/plan.bin" >"$tmp/log" 2>&1; then
+			failed=$((failed + 1))
+			echo "$m in $p: mmc ended with an error"
+			tail -n 5 "$tmp/log"
+			continue
+		fi
+		for arch in sm_80 sm_90; do
+			# two at a time; xargs ends with 123 if one failed
+			printf '%s\0' "$src"/*.cu | xargs -0 -P 2 -I{} bash -c 'compile "$0" "$1" || exit $?' $arch {} >"$tmp/log" 2>&1
+			case $? in
+			0) passed=$((passed + 1)) ;;
+			*)
+				if [ -s "$tmp/log" ]; then
+					failed=$((failed + 1))
+					echo "$m in $p:"
+					head -n 20 "$tmp/log"
+				else
+					skipped=$((skipped + 1)) # no NVRTC: nothing was said
+				fi ;;
+			esac
+		done
+	done
+done
+
+total="$passed passed, $failed failed"
+[ $skipped -eq 0 ] || total="$total, $skipped skipped"
+echo "$total"
+[ $failed -eq 0 ]
