@@ -115,10 +115,12 @@ bool
 read_data(Reader *r, const Key *k, const YNode *v, void *rec)
 {
 	PlanData *d = &((Model *)rec)->data;
-	const YPair *at = yaml_pair(r->root, "data"), *split = yaml_pair(v, "split");
+	const YPair *at = yaml_pair(r->root, "data"), *split = yaml_pair(v, "split"), *rows = yaml_pair(v, "rows"), *where = yaml_pair(v, "where");
 	(void)k;
 	r->split_loc = split ? split->loc : at->loc;
-	d->loc = loc_text(r->a, at->loc);
+	d->loc = loc_text(r->a, rows ? rows->loc : at->loc);
+	d->where_loc = loc_text(r->a, where ? where->loc : at->loc);
+	d->split_loc = loc_text(r->a, r->split_loc);
 	if (!read_keys(r, S_data, v, at->loc, "data", d))
 		return false;
 	if (!split) {

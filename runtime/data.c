@@ -57,14 +57,14 @@ check_schema(const PlanData *d, Err *e)
 	return true;
 }
 
-/* Hash of a schema record: every field but where it stands (loc, base). The rows of plan.h generate it. */
+/* Hash of a schema record: every field but where it stands (*loc, base). The rows of plan.h generate it. */
 #define HASH_STR(r, f) h = hash_bytes(h, (r)->f, strlen((r)->f) + 1);
 #define HASH_U32(r, f) h = hash_u64(h, (r)->f);
 #define HASH_U64(r, f) h = hash_u64(h, (r)->f);
 #define HASH_I64(r, f) h = hash_u64(h, (uint64_t)(r)->f);
 #define HASH_F64(r, f) h = hash_bytes(h, &(r)->f, 8);
 #define HASH_FIELD(kind, f)                                                                         \
-	if (strcmp(#f, "loc") && strcmp(#f, "base")) {                                              \
+	if (!strstr(#f, "loc") && strcmp(#f, "base")) {                                             \
 		HASH_##kind(r, f)                                                                   \
 	}
 #define HASH_LIST(rec, f)                                                                           \
@@ -118,7 +118,7 @@ check_replaced(const PlanData *d, const DataOptions *o, Err *e)
 			known = known || !strcasecmp(p[0], names[i]);
 		const char *near = known ? NULL : nearest_name(p[0], names, d->ntable);
 		if (!known)
-			ok = fail(e, "%s: the model has no table %s to replace; %s%s", d->loc, p[0], near ? "did you mean " : "its first is ",
+			ok = fail(e, "--table %s: the model has no table of that name; %s%s", p[0], near ? "did you mean " : "its first is ",
 			          near ? near : names[0]);
 	}
 	free(names);
@@ -139,7 +139,9 @@ open_table(const Source *s, const PlanTable *p, Table *t, Err *e)
 	t->path = path.s;
 	t->file = strrchr(t->path, '/') ? strrchr(t->path, '/') + 1 : t->path;
 	if (!read_file(t->path, &t->raw, &t->nraw, &why))
-		return fail(e, "%s: table %s: %s; its path counts from the folder of the model file", p->loc, p->name, why.msg);
+		return other ? fail(e, "--table %s: %s; its path counts from the current folder", p->name, why.msg)
+		             : fail(e, "%s: table %s: %s; its path counts from the folder of the model file; --table %s=FILE takes another", p->loc,
+		                    p->name, why.msg, p->name);
 	t->hash = hash_block(0, t->raw, t->nraw);
 	return true;
 }

@@ -89,7 +89,9 @@ typedef enum Above { AB_CONDITION, AB_VALUE, AB_QUANTILE } Above;
 	L(PlanInput, input)                                                                         \
 	L(PlanTarget, target)                                                                       \
 	F(STR, base)   /* folder of the model file: relative table paths start there */             \
-	F(STR, loc)
+	F(STR, loc)    /* of rows */                                                                \
+	F(STR, where_loc)                                                                           \
+	F(STR, split_loc)
 
 /* ---- state: what a checkpoint holds ---- */
 

@@ -135,7 +135,7 @@ check_sql(Source *s, const char *loc, const char *what, const char *expr, Err *e
 	text_printf(&sql, "SELECT (%s\n) FROM %s\n", expr, s->d->rows);
 	bool ok = !sqlite3_prepare_v2(s->db, sql.s, -1, &q, &tail);
 	if (!ok)
-		sql_error(s, loc, what, expr, e);
+		sql_error(s, loc, what, strcmp(what, "rows") ? expr : s->d->rows, e);
 	else if (!q || sqlite3_column_count(q) != 1 || (tail && *tail))
 		ok = fail(e, "%s: %s: SQL: one expression is expected\n  in: %s", loc, what, expr);
 	sqlite3_finalize(q);
@@ -193,16 +193,16 @@ rows_check(Source *s, bool apply, Rows *r, Err *e)
 	for (uint32_t i = 0; i < d->ntarget && !apply; i++)
 		add_expr(s, r, "target", d->target[i].name, d->target[i].from, d->target[i].loc, false);
 	if (*d->group && !apply)
-		r->group = add_expr(s, r, "split group", "", d->group, d->loc, true);
+		r->group = add_expr(s, r, "split group", "", d->group, d->split_loc, true);
 	if (*d->stratify && !apply)
-		r->stratify = add_expr(s, r, "split stratify", "", d->stratify, d->loc, true);
+		r->stratify = add_expr(s, r, "split stratify", "", d->stratify, d->split_loc, true);
 	const char *key = key_sql(s);
 	if (key)
 		r->key = add_expr(s, r, "row key", "", key, d->loc, true);
 	sqlite3_set_authorizer(s->db, authorize, s);
 	if (!check_sql(s, d->loc, "rows", "1", e))
 		return false;
-	if (*d->where && !apply && !check_sql(s, d->loc, "where", d->where, e))
+	if (*d->where && !apply && !check_sql(s, d->where_loc, "where", d->where, e))
 		return false;
 	for (uint32_t i = 0; i < r->nexpr; i++)
 		if (!check_sql(s, r->expr[i].loc, r->expr[i].what, r->expr[i].sql, e))
@@ -341,7 +341,7 @@ count_rows(Source *s, bool apply, Rows *r, Err *e)
 	text_printf(&s->report, "  where %s\n    %lld rows stay, %lld are left out\n", d->where, (long long)r->n,
 	            (long long)(joined - r->n));
 	if (!r->n)
-		return fail(e, "%s: where: none of the %lld rows satisfies it\n  in: %s", d->loc, (long long)joined, d->where);
+		return fail(e, "%s: where: none of the %lld rows satisfies it\n  in: %s", d->where_loc, (long long)joined, d->where);
 	return true;
 }
 

@@ -180,7 +180,7 @@ rows_split(Source *s, Rows *r, uint64_t seed, Err *e)
 	free(u);
 	if (r->split[1] > 0)
 		return true;
-	return fail(e, "%s: split: the training split is empty: %lld rows%s and train: %g; raise train, or read more rows%s", d->loc,
+	return fail(e, "%s: split: the training split is empty: %lld rows%s and train: %g; raise train, or read more rows%s", d->split_loc,
 	            (long long)r->kept, r->group ? arena_printf(&s->mem, " in %lld groups", (long long)n) : "", d->train,
 	            r->group ? " or groups" : "");
 }

@@ -66,7 +66,7 @@ new_model(const char *base, const char *a, const char *b, const char *rows)
 	m->table[0] = (PlanTable){"posts", (char *)a, "m.yaml:3:5"};
 	m->table[1] = (PlanTable){"users", (char *)b, "m.yaml:4:5"};
 	m->d = (PlanData){.table = m->table, .ntable = b ? 2 : 1, .rows = (char *)rows, .where = "", .group = "", .stratify = "",
-	                  .train = 1, .seed = 17, .input = m->input, .target = m->target, .base = (char *)base, .loc = "m.yaml:2:1"};
+	                  .train = 1, .seed = 17, .input = m->input, .target = m->target, .base = (char *)base, .loc = "m.yaml:2:1", .where_loc = "m.yaml:2:1", .split_loc = "m.yaml:2:1"};
 	return m;
 }
 
@@ -280,7 +280,7 @@ test_apply(void)
 	CHECK(h.ok && ids(&h, 2)[0] == 1 + (int32_t)(hash_word("1.50", 4) % 3));
 	const char *const no_table[] = {"post", path, NULL};
 	Built n = apply(m, b.fit, NULL, no_table);
-	CHECK_IN(n.e.msg, "has no table post to replace; did you mean posts");
+	CHECK_IN(n.e.msg, "--table post: the model has no table of that name; did you mean posts");
 	drop(&a);
 	drop(&r);
 	drop(&w);

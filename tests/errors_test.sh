@@ -116,7 +116,9 @@ data() {
 
 cut -d, -f1,2,4 posts.csv >noviews.csv
 data 'missing column' posts=noviews.csv 'm.yaml:8: target views' 'no such column: views' 'columns are'
-data 'missing file' posts=nowhere.csv 'm.yaml:2: table posts: nowhere.csv' 'No such file'
+data 'missing file on the command line' posts=nowhere.csv '--table posts: nowhere.csv' 'No such file' 'current folder'
+plan gone 's/posts.csv/gone.csv/'
+refused 'missing file' 'gone.yaml:2: table posts: ./gone.csv' 'No such file' 'folder of the model file' '--table posts=FILE' -- train gone.bin -o no
 sed '20s/.*/"17"x,u1,3,a/' posts.csv >row.csv
 data 'unreadable row' posts=row.csv 'row.csv:20: column 1 (id)' 'quote'
 sed '20s/.*/17,u1,3,"a/' posts.csv >open.csv
@@ -125,8 +127,22 @@ printf 'id,user,views,text\n1,u1,3,a\377b\n' >latin.csv
 data 'not UTF-8' posts=latin.csv 'latin.csv:2' 'UTF-8'
 : >empty.csv
 data 'empty file' posts=empty.csv 'empty.csv' 'header'
+# SQL NAME SED WORDS..: an error in the SQL of the model points at its line
+sql() {
+	local name=$1 change=$2
+	shift 2
+	plan sql "$change"
+	refused "$name" "$@" -- train sql.bin -o no
+	nothing "$name" no
+}
+sql 'SQL of rows' 's/USING (user)/USING (usr)/' 'sql.yaml:3: rows: SQL: ' 'column usr' 'in: posts JOIN users USING (usr)'
+sql 'a table of rows' 's/rows: posts/rows: post/' 'sql.yaml:3: rows: SQL: no such table: post; did you mean posts?'
+sql 'SQL of where' '3s/$/\n  where: vews > 3/' 'sql.yaml:4: where: SQL: no such column: vews; did you mean views?' 'in: vews > 3'
+sql 'where that nothing satisfies' '3s/$/\n  where: views < 0/' 'sql.yaml:4: where: none of the 60 rows satisfies it'
+sql 'SQL of the split' 's/split: {/split: {group: usr, /' 'sql.yaml:4: split group: SQL: no such column: usr; did you mean user?'
+sql 'SQL of an input' 's/from: fans/from: fans +/' 'sql.yaml:7: input fans: SQL: '
 printf 'user,fans\nzz,1\n' >strangers.csv
-data 'join without matches' users=strangers.csv 'm.yaml:1: rows: no row of posts matches a row of users' "'zz'" 'same values'
+data 'join without matches' users=strangers.csv 'm.yaml:3: rows: no row of posts matches a row of users' "'zz'" 'same values'
 head -1 posts.csv >header.csv
 data 'no rows' posts=header.csv 'm.yaml:' 'rows'
 sed '2,$s/,[0-9]*,word/,7,word/' posts.csv >same.csv
@@ -137,7 +153,7 @@ plan none 's/train: 0.7, val: 0.2, test: 0.1/group: user, train: 0.1, val: 0.1, 
 head -3 posts.csv >two.csv
 refused 'empty training split' 'none.' 'training' -- train none.bin -o no --table posts=two.csv
 nothing 'empty training split' no
-refused 'no such table' 'no table psts' 'posts' -- train m.bin -o no --table psts=posts.csv
+refused 'no such table' '--table psts: the model has no table of that name' 'posts' -- train m.bin -o no --table psts=posts.csv
 plan stop 's/batch: 8/batch: 8, early_stop: {on: val.views.r2}/'
 if train stop.bin -o stop >"$tmp/log" 2>&1; then ok; else bad 'early stopping'; fi
 

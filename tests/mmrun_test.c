@@ -134,7 +134,7 @@ write_plan(const Variant *v)
 		{"y", TG_NUMBER, "\"y\"", SC_ZSCORE, 0, 0, "model.yaml:7:3"},
 		{"big", TG_BINARY, "\"y\"", 0, AB_QUANTILE, 0.8, "model.yaml:8:3"},
 	};
-	PlanData data = {table, 1, "posts", "", "", "", 0.7, 0.15, 0.15, 17, input, 2, target, 2, dir, "model.yaml:1:1"};
+	PlanData data = {table, 1, "posts", "", "", "", 0.7, 0.15, 0.15, 17, input, 2, target, 2, dir, "model.yaml:1:1", "model.yaml:1:1", "model.yaml:1:1"};
 	PlanState st[] = {
 		state(v->weight_name, DT_F32, SP_PARAM, 0, 6, INIT_NORMAL, 0, 0.1, ""),
 		state("opt.m", DT_F32, SP_OPT, 0, 6, INIT_CONST, 0, 0, ""),
