@@ -302,6 +302,10 @@ optimize(Build *b, Node *loss)
 	for (int i = 0; i < g->nparam; i++)
 		wrt[i] = mk_param(g, i);
 	autodiff(b->w, loss, wrt, g->nparam, d);
+	if (error_count()) {
+		b->failed = true;
+		return;
+	}
 	g->loc = g->model = opt->loc;
 	Node *grad = pack_gradients(g, d, total), *step = mk_cast(g, run_state(g, "run.step", DT_I32), DT_F32);
 	if (b->m->clip_norm > 0)

@@ -58,8 +58,12 @@ fn_inverse(Lower *w, Val *a, Ast *at)
 {
 	int64_t v[3 * MAXDIM], r[3 * MAXDIM];
 	int n = ints(w, at, &a[0], v);
-	for (int i = 0; i < n; i++)
+	memset(r, 0, sizeof r);
+	for (int i = 0; i < n; i++) {
+		if (v[i] < 0 || v[i] >= n)
+			lower_fail(w, at->loc, "inverse of a list that is no permutation");
 		r[v[i]] = i;
+	}
 	return list_of(w, r, n);
 }
 
@@ -116,6 +120,8 @@ fn_from(Lower *w, Val *a, Ast *at)
 {
 	int64_t v[3 * MAXDIM];
 	int n = ints(w, at, &a[0], v);
+	if (n > MAXDIM)
+		lower_fail(w, at->loc, "from takes at most %d offsets", MAXDIM);
 	for (int i = 0; i < n; i++)
 		v[n + i] = 1;
 	return list_of(w, v, 2 * n);
@@ -163,6 +169,7 @@ raw_node(Lower *w, Ast *call)
 	}
 	if (prim_info[op].arity >= 0 && nin != prim_info[op].arity)
 		lower_fail(w, call->loc, "%s takes %d tensors, these are %d", call->s, prim_info[op].arity, nin);
+	check_raw(w, call, op, in, nin, dim, nd, at, nat);
 	return node_new(w->g, (Prim)op, dt, in, nin, dim, nd, at, nat, f);
 }
 
@@ -222,11 +229,42 @@ grad_slice(Lower *w, Node *n, Node *g, Node **d)
 	d[0] = mk_pad(w->g, g, n->at, x->dim);
 }
 
+static const char *
+dims_text(Lower *w, const Node *n)
+{
+	const char *s = "";
+	for (int i = 0; i < n->nd; i++)
+		s = arena_printf(w->arena, "%s%s%ld", s, i ? ", " : "", (long)n->dim[i]);
+	return s;
+}
+
+/* The adjoints that a rule set, as shapes and types of the operands. */
+static void
+take_adjoints(Lower *w, const Ast *rule, const Node *n, Node **d)
+{
+	char name[64];
+	int set = 0;
+	for (int i = 0; i < n->nin; i++) {
+		const Node *x = n->in[i];
+		snprintf(name, sizeof name, "d%.60s", rule->kid[i + 1]->s);
+		Var *v = lower_var(w, name);
+		if (!v || v->v.kind != V_TENSOR)
+			continue;
+		set++;
+		d[i] = v->v.node;
+		if (d[i]->nd != x->nd || (x->nd && memcmp(d[i]->dim, x->dim, (size_t)x->nd * sizeof *x->dim)) || d[i]->dt != x->dt)
+			lower_fail(w, rule->loc, "the gradient rule of %s: %s must be as its operand %s[%s], it is %s[%s]", rule->s, name, dtype_name(x->dt),
+			           dims_text(w, x), dtype_name(d[i]->dt), dims_text(w, d[i]));
+	}
+	if (!set && rule->kid[0]->nkid)
+		lower_fail(w, rule->loc, "the gradient rule of %s sets no d%s: the adjoint of operand x is called dx", rule->s, rule->kid[1]->s);
+}
+
+/* An error in a rule (of a user's, in an .op file) is reported in its place, and the adjoints are NULL. */
 void
 lower_grad(Lower *w, Node *n, Node *g, Node **d)
 {
 	jmp_buf bail;
-	char name[64];
 	const Ast *rule = lib_find_grad(w->lib, prim_info[n->op].name);
 	Scope s = {.def = rule, .call = n->loc};
 	memset(d, 0, (size_t)n->nin * sizeof *d);
@@ -234,28 +272,28 @@ lower_grad(Lower *w, Node *n, Node *g, Node **d)
 		(n->op == P_concat ? grad_concat : grad_slice)(w, n, g, d);
 		return;
 	}
-	if (!rule)
-		bug("no gradient rule for %s", prim_info[n->op].name);
-	if (rule->nkid - 1 != n->nin)
-		bug("gradient rule of %s has %d operands, not %d", rule->s, rule->nkid - 1, n->nin);
+	if (!rule || rule->nkid - 1 != n->nin) {
+		if (rule)
+			error_at(rule->loc, "the gradient rule of %s has %d operands, %s has %d", rule->s, rule->nkid - 1, rule->s, n->nin);
+		else
+			error_at(n->loc, "no gradient rule for %s: the op library (--ops) lacks its `grad %s`", prim_info[n->op].name, prim_info[n->op].name);
+		return;
+	}
 	w->bail = &bail;
 	w->scope = &s;
 	w->raw = true;
 	w->g->loc = n->loc;
 	w->g->model = n->model;
-	if (setjmp(bail))
-		bug("gradient rule of %s", prim_info[n->op].name);
-	for (int i = 0; i < n->nin; i++)
-		lower_let(w, rule->kid[i + 1]->s, val_raw(w, n->in[i]), -1);
-	lower_let(w, "y", val_raw(w, n), -1);
-	lower_let(w, "g", val_raw(w, g), -1);
-	lower_let(w, "at", list_of(w, n->at, n->nat), -1);
-	lower_block(w, rule->kid[0]);
-	for (int i = 0; i < n->nin; i++) {
-		snprintf(name, sizeof name, "d%s", rule->kid[i + 1]->s);
-		Var *v = lower_var(w, name);
-		if (v && v->v.kind == V_TENSOR)
-			d[i] = v->v.node;
+	if (setjmp(bail)) {
+		memset(d, 0, (size_t)n->nin * sizeof *d);
+	} else {
+		for (int i = 0; i < n->nin; i++)
+			lower_let(w, rule->kid[i + 1]->s, val_raw(w, n->in[i]), -1);
+		lower_let(w, "y", val_raw(w, n), -1);
+		lower_let(w, "g", val_raw(w, g), -1);
+		lower_let(w, "at", list_of(w, n->at, n->nat), -1);
+		lower_block(w, rule->kid[0]);
+		take_adjoints(w, rule, n, d);
 	}
 	w->raw = false;
 	w->scope = NULL;
