@@ -26,6 +26,7 @@ typedef struct Unit {
 void unit_data(Unit *u);     /* schema, training options, states */
 bool unit_programs(Unit *u); /* a program set for each target */
 bool unit_write(Unit *u);    /* verified, then written whole */
+void unit_explain(const Unit *u, FILE *f); /* each decision once, with how often it was taken */
 void unit_memory_report(const Unit *u, FILE *f);
 
 #endif

@@ -317,7 +317,7 @@ main(int argc, char **argv)
 	u.plan = arena_alloc(&arena, sizeof *u.plan);
 	bool ok = run_passes(&u);
 	if (ok && o.explain)
-		fputs(u.explain.s ? u.explain.s : "", stdout);
+		unit_explain(&u, stdout);
 	if (ok && o.mem)
 		unit_memory_report(&u, stdout);
 	free(u.explain.s);

@@ -289,6 +289,29 @@ unit_write(Unit *u)
 	return ok;
 }
 
+/* The lines of a program begin with one that ends with a colon. */
+void
+unit_explain(const Unit *u, FILE *f)
+{
+	const char **line = NULL, *s = u->explain.s ? u->explain.s : "";
+	size_t n = 0, cap = 0, first = 0;
+	for (const char *end; (end = strchr(s, '\n')); s = end + 1)
+		VEC_PUSH(line, n, cap) = s;
+	for (size_t i = 0; i < n; i++) {
+		size_t len = (size_t)(strchr(line[i], '\n') - line[i]) + 1, k, times = 1;
+		if (len > 1 && line[i][len - 2] == ':')
+			first = i;
+		for (k = first; k < i && strncmp(line[k], line[i], len); k++)
+			;
+		if (k < i)
+			continue;
+		for (k = i + 1; k < n && !(strcspn(line[k], "\n") && line[k][strcspn(line[k], "\n") - 1] == ':'); k++)
+			times += !strncmp(line[k], line[i], len);
+		fprintf(f, times > 1 ? "%.*s (%zu times)\n" : "%.*s\n", (int)len - 1, line[i], times);
+	}
+	free(line);
+}
+
 /* What mmrun asks the device for: each space once, large enough for every program that the command runs. The columns of the
    data, which mmc does not see, come on top. */
 static void
