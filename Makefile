@@ -48,7 +48,7 @@ LIBMMC    = $B/libmmc.a
 LIBRUN    = $B/libmmrun.a
 LIBTEST   = $B/libtest.a
 
-.PHONY: all tests help deps demo check suite san check-cuda suite-cuda bench install clean FORCE
+.PHONY: all tests help deps demo check suite san valgrind check-cuda suite-cuda bench install clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -119,7 +119,7 @@ $B/flags $B/sources: FORCE
 
 # Packages come first; then a make of its own builds, on all processors unless -j says how many.
 AGAIN = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc))
-ifneq ($(filter demo check san check-cuda bench,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check san valgrind check-cuda bench,$(MAKECMDGOALS)),)
 .NOTPARALLEL:
 endif
 
@@ -165,6 +165,11 @@ san: export UBSAN_OPTIONS = print_stacktrace=1
 san: deps
 	+@$(AGAIN) suite B=$B/san BIN=$B/san CFLAGS='-O1 -g -fno-omit-frame-pointer' \
 		SANFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
+
+# make valgrind     compile, train, predict and more under valgrind, where there is one
+valgrind: deps
+	+@$(AGAIN) all
+	@MMC=$(BIN)/mmc MMRUN=$(BIN)/mmrun tests/valgrind/check
 
 # make check-cuda   the suite on a GPU, where none is skipped for want of one, and the GPU tests under compute-sanitizer
 check-cuda: deps

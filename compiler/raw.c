@@ -135,6 +135,123 @@ static const struct {
                {"missing", 1, fn_missing}, {"present", 1, fn_present}, {"unreduce", 2, fn_unreduce}, {"take", 3, fn_take},
                {"from", 1, fn_from}};
 
+/* ---- attributes ---- */
+
+/* Fails with the words of the condition that does not hold: they are for people who write primitives by hand. */
+static void
+need(Lower *w, Ast *call, const char *what, bool ok)
+{
+	if (!ok)
+		lower_fail(w, call->loc, "%s: its operands, dim and at do not fit: %s", call->s, what);
+}
+
+/* Whether dims a and b are equal but for axis. */
+static bool
+same_but(const Node *a, const int64_t *dim, int nd, int64_t axis)
+{
+	bool ok = a->nd == nd;
+	for (int i = 0; ok && i < nd; i++)
+		ok = i == axis || a->dim[i] == dim[i];
+	return ok;
+}
+
+static void
+check_view(Lower *w, Ast *call, int op, const Node *x, const int64_t *dim, int rank, const int64_t *at, int nat)
+{
+	int64_t count = 1, seen = 0;
+	for (int i = 0; i < rank; i++)
+		count *= dim[i];
+	if (op == P_reshape) {
+		need(w, call, "dim has as many elements as the operand", count == node_count(x));
+	} else if (op == P_permute) {
+		need(w, call, "at has an axis for each of the operand's", nat == x->nd);
+		for (int i = 0; i < nat; i++)
+			seen |= at[i] >= 0 && at[i] < nat ? 1 << at[i] : 0;
+		need(w, call, "at is a permutation", seen == (1 << nat) - 1);
+	} else if (op == P_expand) {
+		need(w, call, "at has an entry for each of dim", nat == rank);
+		for (int i = 0; i < nat; i++)
+			need(w, call, "at names axes of the operand, of the sizes in dim, or -1", at[i] == -1 || (at[i] >= 0 && at[i] < x->nd && x->dim[at[i]] == dim[i]));
+	} else if (op == P_slice) {
+		need(w, call, "dim and both halves of at have an entry for each axis", rank == x->nd && nat == 2 * rank);
+		for (int i = 0; i < rank; i++)
+			need(w, call, "the slice is inside", at[i] >= 0 && at[rank + i] > 0 && (!dim[i] || at[i] + (dim[i] - 1) * at[rank + i] < x->dim[i]));
+	} else if (op == P_pad) {
+		need(w, call, "dim and at have an entry for each axis", rank == x->nd && nat == rank);
+		for (int i = 0; i < rank; i++)
+			need(w, call, "the operand has room in dim", at[i] >= 0 && at[i] + x->dim[i] <= dim[i]);
+	}
+}
+
+/* window: dim[axis] and dim[last] count places; fold is the other way round. */
+static void
+check_window(Lower *w, Ast *call, bool fold, const Node *x, const int64_t *dim, int rank, const int64_t *at, int nat)
+{
+	const int64_t *large = fold ? dim : x->dim, *small = fold ? x->dim : dim;
+	int nd = fold ? rank : x->nd;
+	need(w, call, "dim has one axis more or less", rank == x->nd + (fold ? -1 : 1));
+	need(w, call, "at is an axis, a stride and a dilation", nat == 3 && at[0] >= 0 && at[0] < nd && at[1] > 0 && at[2] > 0);
+	for (int i = 0; i < nd; i++)
+		need(w, call, "the other axes keep their sizes", i == at[0] || large[i] == small[i]);
+	need(w, call, "the windows are inside", small[nd] > 0 && small[at[0]] > 0 && (small[at[0]] - 1) * at[1] + (small[nd] - 1) * at[2] < large[at[0]]);
+}
+
+static void
+check_dot(Lower *w, Ast *call, const Node *a, const Node *b, const int64_t *at, int nat)
+{
+	int nin = a->nd + b->nd;
+	need(w, call, "at has a label for each axis, then those of the result", nat >= nin && nat - nin <= MAXDIM);
+	for (int i = 0; i < nat; i++) {
+		bool found = false;
+		int64_t size = i < a->nd ? a->dim[i] : i < nin ? b->dim[i - a->nd] : -1;
+		for (int k = 0; k < nin; k++) {
+			found = found || at[k] == at[i];
+			need(w, call, "axes of one label have one size", at[k] != at[i] || size < 0 || size == (k < a->nd ? a->dim[k] : b->dim[k - a->nd]));
+		}
+		need(w, call, "the labels of the result are the operands'", found);
+	}
+}
+
+/* What node_new takes on trust, since passes get it right. */
+static void
+check_raw(Lower *w, Ast *call, int op, Node **in, int nin, const int64_t *dim, int rank, const int64_t *at, int nat)
+{
+	const Node *x = nin ? in[0] : NULL;
+	int limit[] = {[P_state] = w->g->nstate, [P_param] = w->g->nparam, [P_input] = w->g->ninput};
+	need(w, call, "at most 8 axes", rank <= MAXDIM);
+	for (int i = 0; i < rank; i++)
+		need(w, call, "no negative size", dim[i] >= 0);
+	switch (prim_info[op].kind) {
+	case K_VIEW:
+		if (op == P_window)
+			check_window(w, call, false, x, dim, rank, at, nat);
+		else
+			check_view(w, call, op, x, dim, rank, at, nat);
+		break;
+	case K_FOLD: check_window(w, call, true, x, dim, rank, at, nat); break;
+	case K_DOT: check_dot(w, call, in[0], in[1], at, nat); break;
+	case K_REDUCE:
+		for (int i = 0; i < nat; i++)
+			need(w, call, "at is axes of the operand, in order", at[i] >= 0 && at[i] < x->nd && (!i || at[i - 1] < at[i]));
+		break;
+	case K_GATHER:
+		need(w, call, "a table with rows, and whole numbers", x->nd && in[1]->dt != DT_F32 && x->nd - 1 + in[1]->nd <= MAXDIM);
+		break;
+	case K_SCATTER:
+		need(w, call, "whole numbers, and a value for each", x->dt != DT_F32 && in[1]->nd >= x->nd && rank == in[1]->nd - x->nd + 1);
+		break;
+	case K_CONCAT:
+		need(w, call, "at is an axis", nin && nat == 1 && at[0] >= 0 && at[0] < x->nd);
+		for (int i = 1; i < nin; i++)
+			need(w, call, "the other axes have equal sizes", same_but(x, in[i]->dim, in[i]->nd, at[0]));
+		break;
+	default:
+		need(w, call, "at has a number", !*prim_info[op].attr || op == P_const || nat >= 1);
+		if (op == P_state || op == P_param || op == P_input)
+			need(w, call, "at is the number of one that there is", at[0] >= 0 && at[0] < limit[op]);
+	}
+}
+
 static Node *
 raw_node(Lower *w, Ast *call)
 {

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define FORMAT "1" /* of the metadata */
 
@@ -196,6 +197,8 @@ check_model(const Session *s, const Checkpoint *c, const char *path, Err *e)
 bool
 session_open_checkpoint(const Session *s, const char *path, Checkpoint *c, Err *e)
 {
+	if (s->best && !strcmp(path, s->best) && access(path, F_OK) && !access(s->last, F_OK))
+		return fail(e, "%s: the run has no best checkpoint, for no epoch of it has ended: give --ckpt last, or train on with --resume", path);
 	if (!checkpoint_open(path, c, e))
 		return false;
 	if (check_model(s, c, path, e))

@@ -198,6 +198,8 @@ refused 'checkpoint of other inputs' 'checkpoint of another model' 'inputs' -- "
 head -50 posts.csv >most.csv
 refused 'resume with other data' 'run/last.safetensors: trained on other data' -- train m.bin -o run --resume --table posts=most.csv
 refused 'no checkpoint' 'nowhere/best.safetensors' 'No such file' -- "$mmrun" eval m.bin -o nowhere
+if train m.bin -o begun --max-steps 2 >"$tmp/log" 2>&1; then ok; else bad 'two steps'; fi
+refused 'no best checkpoint yet' 'begun/best.safetensors: the run has no best checkpoint' '--ckpt last' -- "$mmrun" eval m.bin -o begun
 head -c 1000 run/last.safetensors >cut.safetensors
 refused 'checkpoint cut off' 'cut.safetensors' 'cut off' -- "$mmrun" eval m.bin --ckpt cut.safetensors
 refused 'not a checkpoint' 'posts.csv' 'safetensors' -- "$mmrun" eval m.bin --ckpt posts.csv

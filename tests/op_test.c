@@ -123,8 +123,8 @@ int
 main(int argc, char **argv)
 {
 	Lib *lib = lib_new(&arena);
-	Case *cases = xcalloc(MAXTEST, sizeof *cases);
-	Check **c = xcalloc(MAXTEST, sizeof *c);
+	Case *cases = arena_alloc(&arena, MAXTEST * sizeof *cases); /* reachable to the end, with all that is in it */
+	Check **c = arena_alloc(&arena, MAXTEST * sizeof *c);
 	bool cpu = argc < 2, cuda = argc < 2;
 	int n = 0, ntest;
 	if (!lib_load_folder(lib, "ops"))
