@@ -30,6 +30,7 @@ forecast() {
 	row=$(sed -n "s/^$device *mmrun train//p" "$tmp/mem")
 	# shellcheck disable=SC2086
 	set -- $row
+	[ $# -eq 6 ] || { bad "$name: no forecast for $device"; cat "$tmp/mem"; return; }
 	equal "$name: the spaces" "$*" "$(field param) $(field opt) $(field stat) $(field act) $(field work) $6"
 	# what is left is the columns, each rounded up to 256 bytes in the forecast
 	local columns=$(($(field given) - $6)) data
