@@ -17,7 +17,7 @@ static bool
 wide(const Emit *e, const Ix *ix, int axis)
 {
 	bool found = false;
-	if (ix->c % 4)
+	if (!ix || ix->c % 4) /* the store of a sum over runs has no index */
 		return false;
 	for (int i = 0; i < ix->n; i++) {
 		const Atom *a = ix->t[i].a;
