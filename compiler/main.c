@@ -243,6 +243,35 @@ parse_option(CompileOptions *o, int argc, char **argv, int *i)
 	return false;
 }
 
+/* A pass by its letter, or one that can be left out by its name. */
+static const struct Pass *
+find_pass(const char *name, char letter)
+{
+	for (size_t i = 0; i < LEN(passes); i++)
+		if (name ? passes[i].optional && !strcmp(passes[i].name, name) : passes[i].letter == letter)
+			return &passes[i];
+	return NULL;
+}
+
+/* "none", or sm_80,sm_90a .. */
+static void
+check_archs(const char *list)
+{
+	if (!list || !strcmp(list, "none"))
+		return;
+	for (const char *s = list;; s++) {
+		size_t digits = !strncmp(s, "sm_", 3) ? strspn(s + 3, "0123456789") : 0;
+		s += 3 + digits;
+		if (!digits)
+			bad_usage("--arch is a list such as sm_80,sm_90, not '%s'", list);
+		s += *s == 'a' || *s == 'f';
+		if (!*s)
+			return;
+		if (*s != ',')
+			bad_usage("--arch is a list such as sm_80,sm_90, not '%s'", list);
+	}
+}
+
 static void
 parse_options(CompileOptions *o, int argc, char **argv)
 {
@@ -270,6 +299,12 @@ parse_options(CompileOptions *o, int argc, char **argv)
 		usage(stderr);
 		exit(2);
 	}
+	if (o->skip && !find_pass(o->skip, 0))
+		bad_usage("-x: no pass that can be left out is called '%s'", o->skip);
+	for (const char *d = o->dump; d && *d; d++)
+		if (!find_pass(NULL, *d))
+			bad_usage("-d takes letters of passes, not '%s'", d);
+	check_archs(o->arch);
 	if (strcmp(o->target, "cpu") && strcmp(o->target, "cuda") && strcmp(o->target, "all"))
 		bad_usage("--target is cpu, cuda or all, not '%s'", o->target);
 	if (strcmp(o->precision, "fp32") && strcmp(o->precision, "tf32") && strcmp(o->precision, "bf16"))

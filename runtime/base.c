@@ -187,11 +187,11 @@ write_file_atomic(const char *path, const void *data, size_t n, int mode, Err *e
 		checked(NULL);
 	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
 	if (fd < 0) {
-		fail(e, "%s: cannot create: %s", tmp, strerror(errno));
+		fail(e, "%s: cannot create: %s", path, strerror(errno));
 		goto out;
 	}
 	if (!write_all(fd, data, n) || fsync(fd)) {
-		fail(e, "%s: cannot write %zu bytes: %s", tmp, n, strerror(errno));
+		fail(e, "%s: cannot write %zu bytes: %s", path, n, strerror(errno));
 		close(fd);
 		unlink(tmp);
 		goto out;

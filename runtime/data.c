@@ -139,7 +139,7 @@ open_table(const Source *s, const PlanTable *p, Table *t, Err *e)
 	t->path = path.s;
 	t->file = strrchr(t->path, '/') ? strrchr(t->path, '/') + 1 : t->path;
 	if (!read_file(t->path, &t->raw, &t->nraw, &why))
-		return other ? fail(e, "--table %s: %s; its path counts from the current folder", p->name, why.msg)
+		return other ? fail(e, "table %s of the command line: %s; its path counts from the current folder", p->name, why.msg)
 		             : fail(e, "%s: table %s: %s; its path counts from the folder of the model file; --table %s=FILE takes another", p->loc,
 		                    p->name, why.msg, p->name);
 	t->hash = hash_block(0, t->raw, t->nraw);

@@ -126,7 +126,13 @@ session_cache_dir(Session *s, const Options *o, const char **dir, Err *e)
 		*dir = arena_printf(&s->arena, "%s/mmc/columns", root);
 	else if ((root = getenv("HOME")) && *root)
 		*dir = arena_printf(&s->arena, "%s/.cache/mmc/columns", root);
-	return !*dir || make_folders(*dir, 0700, e);
+	Err why = {0};
+	if (!*dir || make_folders(*dir, 0700, &why))
+		return true;
+	if (o->cache)
+		return fail(e, "--cache: %s", why.msg);
+	*dir = NULL; /* a user without a home does without */
+	return true;
 }
 
 /* ---- open ---- */

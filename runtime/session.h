@@ -84,7 +84,7 @@ void session_describe(const Session *s, FILE *f);
 /* The plan's tables with the user's replacements: pairs for DataOptions. */
 const char *const *session_tables(Session *s, const Options *o, const char *in);
 
-/* Folder of encoded columns for --cache and --no-cache, made if need be; NULL: none. */
+/* Folder of encoded columns for --cache and --no-cache, made if need be; NULL: none, also where the usual one cannot be made. */
 bool session_cache_dir(Session *s, const Options *o, const char **dir, Err *e);
 
 bool make_folders(const char *path, int mode, Err *e); /* mkdir -p */
@@ -180,6 +180,8 @@ typedef struct TrainLog {
 	const char *json_path, *csv_path;
 } TrainLog;
 
+/* Whether the files can be written, before anything else is; leaves none behind. */
+bool trainlog_check(const Options *o, Err *e);
 /* step 0: new files; else those of the run that is resumed, cut after this step. */
 bool trainlog_open(TrainLog *l, const Options *o, const PlanTrain *t, int64_t step, Err *e);
 bool trainlog_losses(TrainLog *l, const PlanTrain *t, int64_t step, const float *loss, Err *e);

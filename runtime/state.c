@@ -2,6 +2,7 @@
    hash, the fit, the split and where training was. Nothing about time or place: equal states give equal bytes. */
 #include "session.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -199,6 +200,8 @@ session_open_checkpoint(const Session *s, const char *path, Checkpoint *c, Err *
 {
 	if (s->best && !strcmp(path, s->best) && access(path, F_OK) && !access(s->last, F_OK))
 		return fail(e, "%s: the run has no best checkpoint, for no epoch of it has ended: give --ckpt last, or train on with --resume", path);
+	if (s->best && (!strcmp(path, s->best) || !strcmp(path, s->last)) && access(path, F_OK))
+		return fail(e, "%s: %s: train first (mmrun train %s), name the folder of the run, or a file with --ckpt", path, strerror(errno), s->path);
 	if (!checkpoint_open(path, c, e))
 		return false;
 	if (check_model(s, c, path, e))

@@ -259,8 +259,9 @@ describe(const Train *t)
 static bool
 start_folder(Train *t, Err *e)
 {
-	if (!make_folders(t->s.out, 0777, e))
-		return false;
+	Err why = {0};
+	if (!make_folders(t->s.out, 0777, &why))
+		return fail(e, "%s: name another folder with --out", why.msg);
 	if (t->resumed)
 		return true;
 	if (!save_last(t, e))
@@ -305,7 +306,7 @@ set_up(Train *t, Err *e)
 	bool ok = open_resumed(t, &c, e) && read_data(t, e) && (!t->resumed || session_same_data(&t->s, &c, t->s.last, e)) && prepare(t, &c, e);
 	if (t->resumed)
 		checkpoint_close(&c);
-	if (!ok || !start_folder(t, e) || !trainlog_open(&t->log, t->o, t->t, t->c.step, e) || (!t->resumed && !log_memory(t, e)))
+	if (!ok || !trainlog_check(t->o, e) || !start_folder(t, e) || !trainlog_open(&t->log, t->o, t->t, t->c.step, e) || (!t->resumed && !log_memory(t, e)))
 		return false;
 	describe(t);
 	if (t->resumed)

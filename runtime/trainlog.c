@@ -40,6 +40,26 @@ open_log(const char *path, int64_t step, Err *e)
 	return open_output(path, "a", e);
 }
 
+static bool
+check_log(const char *option, const char *path, Err *e)
+{
+	bool there = path && !access(path, F_OK);
+	FILE *f = path ? fopen(path, "a") : NULL;
+	if (path && !f)
+		return fail(e, "%s %s: cannot write: %s: name a file in a folder that is there", option, path, strerror(errno));
+	if (f)
+		fclose(f);
+	if (f && !there)
+		unlink(path);
+	return true;
+}
+
+bool
+trainlog_check(const Options *o, Err *e)
+{
+	return check_log("--log", o->log, e) && check_log("--loss-csv", o->loss_csv, e);
+}
+
 bool
 trainlog_open(TrainLog *l, const Options *o, const PlanTrain *t, int64_t step, Err *e)
 {

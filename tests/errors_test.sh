@@ -104,6 +104,27 @@ refused 'plan into a folder that is not there' 'nowhere/plan.bin' 'No such file'
 refused 'plan into a file as a folder' 'm.bin/plan.bin' 'Not a directory' -- "$mmc" m.yaml -o m.bin/plan.bin
 nothing 'no plan there' nowhere/plan.bin
 
+# usage NAME WORDS.. -- COMMAND..: a wrong option: status 2 and the words
+usage() {
+	local name=$1 words=() w
+	shift
+	while [ "$1" != -- ]; do words+=("$1"); shift; done
+	shift
+	"$@" >"$tmp/log" 2>&1
+	[ $? -eq 2 ] || { bad "$name: not status 2"; return; }
+	for w in "${words[@]}"; do
+		grep -qF -e "$w" "$tmp/log" || { bad "$name: no '$w' in the message"; return; }
+	done
+	ok
+}
+usage 'unknown option' "unknown option --batches; did you mean --batch?" -- "$mmc" m.yaml --batches 3 -o no.bin
+usage 'batch of 0' "--batch needs a whole number from 1, not '0'" -- "$mmc" m.yaml --batch 0 -o no.bin
+usage 'arch' "--arch is a list such as sm_80,sm_90, not 'sm_80;sm_90'" -- "$mmc" m.yaml --arch 'sm_80;sm_90' -o no.bin
+usage 'pass to leave out' "-x: no pass that can be left out is called 'fuse'" -- "$mmc" m.yaml -x fuse -o no.bin
+usage 'pass to print' "-d takes letters of passes, not 'z'" -- "$mmc" m.yaml -d lz -o no.bin
+usage 'precision' "--precision is fp32, tf32 or bf16, not 'f16'" -- "$mmc" m.yaml --precision f16 -o no.bin
+nothing 'no plan after a wrong option' no.bin
+
 # ---- data ----
 
 # data NAME OPTION WORDS..: training with another table is refused before anything is written.
@@ -116,7 +137,7 @@ data() {
 
 cut -d, -f1,2,4 posts.csv >noviews.csv
 data 'missing column' posts=noviews.csv 'm.yaml:8: target views' 'no such column: views' 'columns are'
-data 'missing file on the command line' posts=nowhere.csv '--table posts: nowhere.csv' 'No such file' 'current folder'
+data 'missing file on the command line' posts=nowhere.csv 'table posts of the command line: nowhere.csv' 'No such file' 'current folder'
 plan gone 's/posts.csv/gone.csv/'
 refused 'missing file' 'gone.yaml:2: table posts: ./gone.csv' 'No such file' 'folder of the model file' '--table posts=FILE' -- train gone.bin -o no
 sed '20s/.*/"17"x,u1,3,a/' posts.csv >row.csv
@@ -197,7 +218,7 @@ plan scaled 's/from: fans, scale: zscore/from: fans + 1, scale: zscore/'
 refused 'checkpoint of other inputs' 'checkpoint of another model' 'inputs' -- "$mmrun" eval scaled.bin --ckpt run/last.safetensors
 head -50 posts.csv >most.csv
 refused 'resume with other data' 'run/last.safetensors: trained on other data' -- train m.bin -o run --resume --table posts=most.csv
-refused 'no checkpoint' 'nowhere/best.safetensors' 'No such file' -- "$mmrun" eval m.bin -o nowhere
+refused 'no checkpoint' 'nowhere/best.safetensors' 'No such file' 'train first (mmrun train m.bin)' -- "$mmrun" eval m.bin -o nowhere
 if train m.bin -o begun --max-steps 2 >"$tmp/log" 2>&1; then ok; else bad 'two steps'; fi
 refused 'no best checkpoint yet' 'begun/best.safetensors: the run has no best checkpoint' '--ckpt last' -- "$mmrun" eval m.bin -o begun
 head -c 1000 run/last.safetensors >cut.safetensors
@@ -206,12 +227,31 @@ refused 'not a checkpoint' 'posts.csv' 'safetensors' -- "$mmrun" eval m.bin --ck
 
 # ---- where a run is written ----
 
-refused 'a file as the folder of a run' 'posts.csv' -- train m.bin -o posts.csv/run
-if [ "$(id -u)" -eq 0 ]; then
-	skip 'no write permission (root has it)'
+refused 'a file as the folder of a run' 'posts.csv/run' 'Not a directory' 'name another folder with --out' -- train m.bin -o posts.csv/run
+for o in --log --loss-csv; do
+	refused "$o into a folder that is not there" "$o nowhere/x: cannot write: No such file" 'a folder that is there' -- train m.bin -o no $o nowhere/x
+	nothing "$o into a folder that is not there" no nowhere
+done
+refused 'a report that cannot be written' 'nowhere/x: cannot write' -- train m.bin -o no --report nowhere/x
+refused 'predictions that cannot be written' 'nowhere/x: cannot write' -- "$mmrun" predict m.bin --run run --in posts.csv -o nowhere/x
+refused 'rows to predict that are not there' 'table posts of the command line: nowhere.csv' 'No such file' -- "$mmrun" predict m.bin --run run --in nowhere.csv
+mkdir locked && chmod 555 locked
+cp m.yaml locked/none.yaml && chmod 755 "$tmp" "$tmp/w"
+as=()
+if [ "$(id -u)" -eq 0 ]; then # to root nothing is forbidden: as nobody
+	as=(setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/nonexistent XDG_CACHE_HOME= MMC_CACHE=)
+fi
+if "${as[@]}" test -x "$mmrun" && "${as[@]}" test -x "$mmc" && "${as[@]}" test -r "$MMC_OPS/math.op"; then
+	refused 'no write permission for a run' 'locked/run: cannot make this folder: Permission denied' 'name another folder with --out' -- \
+		"${as[@]}" "$mmrun" train m.bin -o locked/run --device cpu
+	refused 'no write permission for a plan' 'locked/plan.bin: cannot create: Permission denied' -- "${as[@]}" "$mmc" m.yaml -o locked/plan.bin
+	chmod 700 locked
+	nothing 'no write permission' locked/run locked/plan.bin
+	chmod 600 posts.csv
+	[ "$(id -u)" -ne 0 ] || refused 'no permission to read' 'm.yaml:2: table posts: ./posts.csv: cannot open: Permission denied' -- \
+		"${as[@]}" "$mmrun" train m.bin -o "$tmp/no" --device cpu
 else
-	mkdir locked && chmod 500 locked
-	refused 'no write permission' 'locked/run' 'Permission denied' -- train m.bin -o locked/run
+	skip 'no write permission (nobody cannot run the programs here)'
 fi
 # a limit on the size of files stands for a full disk; with the signal ignored a write fails with EFBIG
 limited() { (trap '' XFSZ; ulimit -f 2; train m.bin "$@" --no-cache); }
