@@ -239,7 +239,7 @@ mkdir locked && chmod 555 locked
 cp m.yaml locked/none.yaml && chmod 755 "$tmp" "$tmp/w"
 as=()
 if [ "$(id -u)" -eq 0 ]; then # to root nothing is forbidden: as nobody
-	as=(setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/nonexistent XDG_CACHE_HOME= MMC_CACHE=)
+	as=(setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/nonexistent TMPDIR=/tmp XDG_CACHE_HOME= MMC_CACHE=)
 fi
 if "${as[@]}" test -x "$mmrun" && "${as[@]}" test -x "$mmc" && "${as[@]}" test -r "$MMC_OPS/math.op"; then
 	refused 'no write permission for a run' 'locked/run: cannot make this folder: Permission denied' 'name another folder with --out' -- \
