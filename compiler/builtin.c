@@ -6,6 +6,7 @@
 #include "lower.h"
 
 #define MAX_TENSORS 64 /* of one concat or stack */
+#define MAX_STEP 65536 /* of a window: stride, dilation */
 
 static Val
 tensor_arg(Lower *w, Ast *call, int i, Val *piped)
@@ -28,7 +29,7 @@ ast_arg(Lower *w, Ast *call, int i, Val *piped)
 	lower_fail(w, call->loc, "%s needs another argument", call->s);
 }
 
-/* Axes from positional arguments first..: each may name several. ".." means all that x has. */
+/* Axes from positional arguments first..: each may name several. Outside of definitions ".." means all that x has. */
 static Val
 axes_args(Lower *w, Ast *call, int first, Val *piped, const Val *x)
 {
@@ -55,7 +56,7 @@ reduce(Lower *w, Ast *call, Val *piped, Prim op)
 	const char *ax[MAXDIM];
 	int n = 0, nd = 0;
 	bool gone[MAXDIM] = {0};
-	if (!axes.nax && x.node->nd)
+	if (arg_count(call, piped) == 1 && x.node->nd)
 		lower_fail(w, call->loc, "%s needs the axes to go over: %s(x, c), or %s(x, ..) for all of %s", call->s, call->s, call->s, axes_text(w, &x));
 	for (int i = 0; i < axes.nax; i++)
 		gone[need_axis(w, call->loc, &x, axes.ax[i])] = true;
@@ -105,7 +106,7 @@ fn_size(Lower *w, Ast *call, Val *piped)
 {
 	Val x = tensor_arg(w, call, 0, piped), axes = axes_args(w, call, 1, piped, &x);
 	int64_t n = 1;
-	if (axes.nax == 0) {
+	if (arg_count(call, piped) == 1) {
 		if (!x.ids)
 			lower_fail(w, call->loc, "how many ids there are is known of text, tags and category inputs only: give the size");
 		return val_num((double)x.ids, true);
@@ -125,7 +126,7 @@ fn_split(Lower *w, Ast *call, Val *piped)
 		if (a->kind != A_NAMED)
 			continue;
 		Val parts = need_axes(w, a->kid[0]);
-		int axis = need_axis(w, a->loc, &x, a->s), nd = 0, open = -1;
+		int axis = need_axis(w, a->loc, &x, lower_axis(w, a->s)), nd = 0, open = -1;
 		int64_t dim[MAXDIM], known = 1;
 		const char *ax[MAXDIM];
 		if (x.node->nd + parts.nax - 1 > MAXDIM)
@@ -194,7 +195,7 @@ fn_merge(Lower *w, Ast *call, Val *piped)
 		for (int i = 0; i < n; i++) {
 			if (i > first && i < first + parts.nax)
 				continue;
-			order[nd] = i == first ? a->s : x.ax[i];
+			order[nd] = i == first ? lower_axis(w, a->s) : x.ax[i];
 			dim[nd++] = i == first ? size : x.node->dim[i];
 		}
 		x = val_tensor(mk_reshape(w->g, x.node, dim, nd), order);
@@ -213,7 +214,7 @@ fn_rename(Lower *w, Ast *call, Val *piped)
 		const char *to = need_one_axis(w, a->kid[0]);
 		if (find_axis(&x, to) >= 0)
 			lower_fail(w, a->loc, "there is an axis %s already in %s", to, axes_text(w, &x));
-		x.ax[need_axis(w, a->loc, &x, a->s)] = to;
+		x.ax[need_axis(w, a->loc, &x, lower_axis(w, a->s))] = to;
 	}
 	return x;
 }
@@ -375,7 +376,9 @@ fn_pad(Lower *w, Ast *call, Val *piped)
 	Val x = tensor_arg(w, call, 0, piped);
 	const char *const what[] = {"the number of zeros before", "the number of zeros after"};
 	int k = need_axis(w, call->loc, &x, need_one_axis(w, ast_arg(w, call, 1, piped)));
-	int64_t lo[MAXDIM] = {0}, dim[MAXDIM], zeros[2];
+	int64_t lo[MAXDIM] = {0}, step[MAXDIM], dim[MAXDIM], zeros[2];
+	for (int i = 0; i < x.node->nd; i++)
+		step[i] = 1;
 	for (int i = 0; i < 2; i++) {
 		Val v = arg_val(w, call, 2 + i, piped, &at);
 		zeros[i] = need_int(w, at, &v, what[i]);
@@ -386,41 +389,136 @@ fn_pad(Lower *w, Ast *call, Val *piped)
 	lo[k] = zeros[0];
 	dim[k] += zeros[0] + zeros[1];
 	need_count(w, call->loc, dim, x.node->nd);
-	return val_tensor(mk_pad(w->g, x.node, lo, dim), x.ax);
+	return val_tensor(mk_pad(w->g, x.node, lo, step, dim), x.ax);
+}
+
+/* dilate(x, t, k): k - 1 zeros between neighbours along t. */
+static Val
+fn_dilate(Lower *w, Ast *call, Val *piped)
+{
+	Ast *at;
+	Val x = tensor_arg(w, call, 0, piped), v = arg_val(w, call, 2, piped, &at);
+	int k = need_axis(w, call->loc, &x, need_one_axis(w, ast_arg(w, call, 1, piped)));
+	int64_t lo[MAXDIM] = {0}, step[MAXDIM], dim[MAXDIM], n = need_int(w, at, &v, "the factor of a dilation");
+	if (n < 1)
+		lower_fail(w, at->loc, "the factor of a dilation must be at least 1, this is %ld", (long)n);
+	for (int i = 0; i < x.node->nd; i++) {
+		step[i] = i == k ? n : 1;
+		dim[i] = i == k && x.node->dim[i] ? (x.node->dim[i] - 1) * n + 1 : x.node->dim[i];
+	}
+	need_count(w, call->loc, dim, x.node->nd);
+	return val_tensor(mk_pad(w->g, x.node, lo, step, dim), x.ax);
+}
+
+/* flip(x, t): the other way round along t. */
+static Val
+fn_flip(Lower *w, Ast *call, Val *piped)
+{
+	Val x = tensor_arg(w, call, 0, piped);
+	int k = need_axis(w, call->loc, &x, need_one_axis(w, ast_arg(w, call, 1, piped)));
+	int64_t lo[MAXDIM] = {0}, step[MAXDIM];
+	for (int i = 0; i < x.node->nd; i++)
+		step[i] = i == k ? -1 : 1;
+	if (x.node->dim[k])
+		lo[k] = x.node->dim[k] - 1;
+	return val_tensor(mk_slice(w->g, x.node, lo, step, x.node->dim), x.ax);
+}
+
+/* A new axis with a size, as in the example. */
+static Val
+new_axis(Lower *w, Ast *call, int i, Val *piped, const char *example)
+{
+	Val v = need_axes(w, ast_arg(w, call, i, piped));
+	if (v.nax != 1 || v.size[0] < 0)
+		lower_fail(w, call->loc, "a new axis with its size is needed here: %s", example);
+	return v;
+}
+
+/* range(o: n): 0, 1, .. along a new axis. */
+static Val
+fn_range(Lower *w, Ast *call, Val *piped)
+{
+	Val o = new_axis(w, call, 0, piped, "range(o: 5)");
+	return val_tensor(node_new(w->g, P_iota, DT_I32, NULL, 0, o.size, 1, (int64_t[]){0}, 1, 0), o.ax);
+}
+
+/* spread(x, o: n): repeated along a new last axis. */
+static Val
+fn_spread(Lower *w, Ast *call, Val *piped)
+{
+	Val x = tensor_arg(w, call, 0, piped), o = new_axis(w, call, 1, piped, "spread(x, o: 5)");
+	Axes u = {.n = x.node->nd};
+	if (u.n == MAXDIM)
+		lower_fail(w, call->loc, "more than %d axes", MAXDIM);
+	memcpy(u.ax, x.ax, sizeof u.ax);
+	memcpy(u.dim, x.node->dim, sizeof u.dim);
+	u.ax[u.n] = o.ax[0];
+	u.dim[u.n++] = o.size[0];
+	need_count(w, call->loc, u.dim, u.n);
+	return expand_to(w, &x, &u);
+}
+
+/* Stride and dilation of window and fold. */
+static void
+window_options(Lower *w, Ast *call, int64_t *opt)
+{
+	static const char *const names[] = {"stride", "dilation"};
+	for (int i = 0; i < 2; i++) {
+		Ast *a = named_arg(call, names[i]);
+		opt[i] = 1;
+		if (!a)
+			continue;
+		Val v = lower_expr(w, a->kid[0]);
+		opt[i] = need_int(w, a->kid[0], &v, names[i]);
+		if (opt[i] < 1 || opt[i] > MAX_STEP)
+			lower_fail(w, a->loc, "%s must be from 1 to %d, this is %ld", names[i], MAX_STEP, (long)opt[i]);
+	}
 }
 
 /* window(x, t, w: k, stride = 1, dilation = 1): a new last axis w of the k elements that each place of t sees. */
 static Val
 fn_window(Lower *w, Ast *call, Val *piped)
 {
-	Val x = tensor_arg(w, call, 0, piped), win = need_axes(w, ast_arg(w, call, 2, piped));
-	const char *axis = need_one_axis(w, ast_arg(w, call, 1, piped));
-	int64_t at[3], dim[MAXDIM], opt[2] = {1, 1};
-	const char *names[] = {"stride", "dilation"}, *ax[MAXDIM];
+	Val x = tensor_arg(w, call, 0, piped), win = new_axis(w, call, 2, piped, "window(x, t, w: 3)");
+	const char *axis = need_one_axis(w, ast_arg(w, call, 1, piped)), *ax[MAXDIM];
+	int64_t dim[MAXDIM], opt[2];
 	int k = need_axis(w, call->loc, &x, axis), nd = x.node->nd;
-	if (win.nax != 1 || win.size[0] < 0)
-		lower_fail(w, call->loc, "a window is a new axis with a size: window(x, %s, w: 3)", axis);
-	for (int i = 0; i < 2; i++) {
-		Ast *a = named_arg(call, names[i]);
-		if (a) {
-			Val v = lower_expr(w, a->kid[0]);
-			opt[i] = need_int(w, a->kid[0], &v, names[i]);
-		}
-	}
-	int64_t n = x.node->dim[k];
+	int64_t n = x.node->dim[k], size = win.size[0];
+	window_options(w, call, opt);
 	if (nd == MAXDIM)
 		lower_fail(w, call->loc, "more than %d axes", MAXDIM);
-	if (opt[0] < 1 || opt[1] < 1 || opt[0] > n || opt[1] > n || win.size[0] > n || (win.size[0] - 1) * opt[1] + 1 > n)
-		lower_fail(w, call->loc, "a window of %ld (stride %ld, dilation %ld) does not fit axis %s of size %ld", (long)win.size[0], (long)opt[0], (long)opt[1], axis, (long)n);
-	int64_t reach = (win.size[0] - 1) * opt[1] + 1;
+	if (size > n || (size - 1) * opt[1] + 1 > n)
+		lower_fail(w, call->loc, "a window of %ld (stride %ld, dilation %ld) does not fit axis %s of size %ld", (long)size, (long)opt[0], (long)opt[1], axis, (long)n);
 	memcpy(dim, x.node->dim, sizeof dim);
 	memcpy(ax, x.ax, sizeof ax);
-	dim[k] = (n - reach) / opt[0] + 1;
-	dim[nd] = win.size[0];
+	dim[k] = (n - (size - 1) * opt[1] - 1) / opt[0] + 1;
+	dim[nd] = size;
 	ax[nd] = win.ax[0];
-	at[0] = k, at[1] = opt[0], at[2] = opt[1];
 	need_count(w, call->loc, dim, nd + 1);
-	return val_tensor(node_new(w->g, P_window, 0, &x.node, 1, dim, nd + 1, at, 3, 0), ax);
+	return val_tensor(node_new(w->g, P_window, 0, &x.node, 1, dim, nd + 1, (int64_t[]){k, opt[0], opt[1]}, 3, 0), ax);
+}
+
+/* fold(x, t, w, stride = 1, dilation = 1): windows w laid over one another along t and added, the adjoint of window. */
+static Val
+fn_fold(Lower *w, Ast *call, Val *piped)
+{
+	Val x = tensor_arg(w, call, 0, piped);
+	const char *axis = need_one_axis(w, ast_arg(w, call, 1, piped)), *win = need_one_axis(w, ast_arg(w, call, 2, piped)), *order[MAXDIM];
+	int64_t dim[MAXDIM], opt[2];
+	int last = need_axis(w, call->loc, &x, win), n = 0;
+	window_options(w, call, opt);
+	for (int i = 0; i < x.node->nd; i++)
+		if (i != last)
+			order[n++] = x.ax[i];
+	order[n] = win;
+	x = permute_to(w, x, order);
+	int k = need_axis(w, call->loc, &x, axis);
+	if (k == n)
+		lower_fail(w, call->loc, "fold takes two axes: fold(x, %s, w)", axis);
+	memcpy(dim, x.node->dim, sizeof dim);
+	dim[k] = (dim[k] - 1) * opt[0] + (dim[n] - 1) * opt[1] + 1;
+	need_count(w, call->loc, dim, n);
+	return val_tensor(node_new(w->g, P_fold, 0, &x.node, 1, dim, n, (int64_t[]){k, opt[0], opt[1]}, 3, 0), order);
 }
 
 /* has(x, c): whether x has the axis. */
@@ -456,7 +554,12 @@ static const struct {
 	{"int", fn_int, 1, 1, NONE, "int(x)"},
 	{"index", fn_index, 2, 2, NONE, "index(x, axis)"},
 	{"pad", fn_pad, 4, 4, NONE, "pad(x, axis, before, after)"},
+	{"dilate", fn_dilate, 3, 3, NONE, "dilate(x, axis, 2)"},
+	{"flip", fn_flip, 2, 2, NONE, "flip(x, axis)"},
+	{"range", fn_range, 1, 1, NONE, "range(o: 5)"},
+	{"spread", fn_spread, 2, 2, NONE, "spread(x, o: 5)"},
 	{"window", fn_window, 3, 3, NAMES("stride", "dilation"), "window(x, axis, w: 3, stride = 1, dilation = 1)"},
+	{"fold", fn_fold, 3, 3, NAMES("stride", "dilation"), "fold(x, axis, w, stride = 1, dilation = 1)"},
 	{"has", fn_has, 2, 2, NONE, "has(x, axis)"},
 #undef NONE
 #undef NAMES

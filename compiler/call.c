@@ -115,6 +115,23 @@ rest_name(Lower *w, Scope *s, const Ast *def, const char *caller)
 	return local;
 }
 
+/* Notes what .. covers: `..` as an axis inside. */
+static void
+cover(Lower *w, Scope *s, const char *const *ax, int n)
+{
+	if (!s->rest) {
+		s->rest = arena_alloc(w->arena, sizeof *s->rest);
+		s->rest->kind = V_AXES;
+	}
+	for (int i = 0; i < n; i++) {
+		int k = 0;
+		while (k < s->rest->nax && strcmp(s->rest->ax[k], ax[i]))
+			k++;
+		if (k == s->rest->nax)
+			axes_add(w, s->call, s->rest, ax[i], -1);
+	}
+}
+
 /* "t, c": the axes that a formal names. */
 static const char *
 formal_axes(Lower *w, const Ast *formal)
@@ -157,6 +174,8 @@ bind_tensor(Lower *w, Scope *s, const Ast *def, const Ast *formal, Ast *at, Val 
 	}
 	for (int i = 0; i < lead; i++)
 		ax[i] = rest_name(w, s, def, v.ax[i]);
+	if (rest)
+		cover(w, s, ax, lead);
 	Val r = val_tensor(v.node, ax);
 	r.ids = v.ids;
 	r.path = formal->s;
@@ -235,6 +254,8 @@ bind_variadic(Lower *w, Ast *call, Val *piped, int first)
 	list.list = arena_alloc(w->arena, (size_t)list.nlist * sizeof *list.list);
 	for (int i = 0; i < list.nlist; i++) {
 		Val v = list.list[i] = arg_val(w, call, first + i, piped, &at);
+		if (v.kind == V_LIST && !v.nlist) /* a variadic that got nothing, passed on */
+			continue;
 		if (v.kind != V_AXES) {
 			axes.nax = -1;
 			continue;

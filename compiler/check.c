@@ -92,32 +92,22 @@ check_map(const Node *n)
 	return found == x->nd ? NULL : "drops a dim of its operand";
 }
 
+/* small's places, at[] first and step of each, inside large. */
 static const char *
-check_slice(const Node *n)
+check_places(const Node *n, const Node *small, const Node *large)
 {
-	const Node *x = n->in[0];
-	if (n->nd != x->nd || n->nat != 2 * n->nd)
+	if (small->nd != large->nd || n->nat != 2 * n->nd)
 		return "needs at=[..], first and step of each dim, and keeps their number";
 	for (int i = 0; i < n->nd; i++) {
-		int64_t lo = n->at[i], step = n->at[n->nd + i];
-		if (step < 1 || lo < 0 || lo > x->dim[i] || n->dim[i] > x->dim[i] || (n->dim[i] && lo >= x->dim[i]) ||
-		    (n->dim[i] > 1 && step > (x->dim[i] - 1 - lo) / (n->dim[i] - 1)))
-			return "goes past its operand, or steps back";
+		int64_t lo = n->at[i], step = n->at[n->nd + i], size = large->dim[i], count = small->dim[i];
+		if (step == 0 || (count && (lo < 0 || lo >= size)) || (count > 1 && (step > 0 ? step > (size - 1 - lo) / (count - 1) : -step > lo / (count - 1))))
+			return "goes out of range";
 	}
 	return NULL;
 }
 
-static const char *
-check_pad(const Node *n)
-{
-	const Node *x = n->in[0];
-	if (n->nd != x->nd || n->nat != n->nd)
-		return "needs at=[..], zeros before each dim, and keeps their number";
-	for (int i = 0; i < n->nd; i++)
-		if (n->at[i] < 0 || n->at[i] > n->dim[i] - x->dim[i])
-			return "does not hold its operand";
-	return NULL;
-}
+static const char *check_slice(const Node *n) { return check_places(n, n, n->in[0]); }
+static const char *check_pad(const Node *n) { return check_places(n, n->in[0], n); }
 
 /* windows: [.., i at axis, .., j]; whole: what they look at. */
 static const char *

@@ -268,6 +268,8 @@ strided(const Fusion *f, Node *n, Node **root, int64_t *off, int64_t *stride)
 		return true;
 	case P_slice:
 		for (int i = 0; i < n->nd; i++) {
+			if (n->at[n->nd + i] < 0)
+				return false;
 			*off += n->at[i] * xs[i];
 			stride[i] = xs[i] * n->at[n->nd + i];
 		}

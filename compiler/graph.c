@@ -258,9 +258,12 @@ mk_slice(Graph *g, Node *a, const int64_t *lo, const int64_t *step, const int64_
 }
 
 Node *
-mk_pad(Graph *g, Node *a, const int64_t *lo, const int64_t *dim)
+mk_pad(Graph *g, Node *a, const int64_t *lo, const int64_t *step, const int64_t *dim)
 {
-	return node_new(g, P_pad, 0, &a, 1, dim, a->nd, lo, a->nd, 0);
+	int64_t at[2 * MAXDIM];
+	memcpy(at, lo, (size_t)a->nd * sizeof *at);
+	memcpy(at + a->nd, step, (size_t)a->nd * sizeof *at);
+	return node_new(g, P_pad, 0, &a, 1, dim, a->nd, at, 2 * a->nd, 0);
 }
 
 Node *

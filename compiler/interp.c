@@ -315,10 +315,10 @@ pad_source(const Node *n, const Node *x, const int64_t *s, const int64_t *ix)
 {
 	int64_t off = 0;
 	for (int d = 0; d < n->nd; d++) {
-		int64_t i = ix[d] - n->at[d];
-		if (i < 0 || i >= x->dim[d])
+		int64_t i = ix[d] - n->at[d], step = n->at[n->nd + d];
+		if (i % step || i / step < 0 || i / step >= x->dim[d])
 			return -1;
-		off += i * s[d];
+		off += i / step * s[d];
 	}
 	return off;
 }

@@ -132,15 +132,19 @@ lower_view(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 		Guard *g = guard;
 		bool inside = true;
 		for (int i = 0; i < n->nd; i++) {
-			in[i] = ix_plus(k, idx[i], -n->at[i]);
-			if (in[i]->hi < 0 || in[i]->lo >= x->dim[i])
+			int64_t step = n->at[n->nd + i], gap = step < 0 ? -step : step, end = (x->dim[i] - 1) * gap + 1;
+			in[i] = ix_plus(k, ix_scale(k, idx[i], step / gap), -n->at[i] * (step / gap));
+			if (in[i]->hi < 0 || in[i]->lo >= end)
 				return constant(k, n, n->dt, 0);
-			if (in[i]->lo < 0 || in[i]->hi >= x->dim[i]) {
-				g = guard_new(k, g, in[i], 0, x->dim[i]);
+			if (in[i]->lo < 0 || in[i]->hi >= end) {
+				g = guard_new(k, g, in[i], 0, end);
 				inside = false;
-				if (x->dim[i] == 1) /* where the guard holds, it is 0 */
-					in[i] = ix_const(k, 0);
 			}
+			if (gap > 1 && x->dim[i] > 1) {
+				g = guard_new(k, g, ix_mod(k, in[i], gap), 0, 1);
+				inside = false;
+			}
+			in[i] = x->dim[i] == 1 ? ix_const(k, 0) : ix_div(k, in[i], gap); /* of one place: where the guard holds, it is 0 */
 		}
 		LVal *v = value_at(k, x, in, g);
 		return inside ? v : in_range(k, n, g, v, constant(k, n, n->dt, 0));

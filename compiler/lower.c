@@ -46,7 +46,8 @@ find_var(Lower *w, const char *name)
 		for (Var *v = s->var; v; v = v->next)
 			if (!strcmp(v->name, name))
 				return v;
-	for (Var *v = w->global; v; v = v->next)
+	/* a definition sees no input of the model, or one called c would hide its axis c */
+	for (Var *v = w->scope && w->scope->def ? w->constant : w->global; v; v = v->next)
 		if (!strcmp(v->name, name))
 			return v;
 	return NULL;
@@ -259,6 +260,8 @@ need_axes(Lower *w, Ast *arg)
 			axes_add(w, arg->loc, &v, arg->s, -1);
 		return v;
 	}
+	if (arg->kind == A_AXIS && !strcmp(arg->s, "..") && w->scope && w->scope->rest)
+		return *w->scope->rest;
 	if (arg->kind == A_AXIS) {
 		axes_add(w, arg->loc, &v, arg->s, arg->kid[0] ? axis_size_arg(w, arg->kid[0], arg->s) : -1);
 		return v;
@@ -473,21 +476,30 @@ binary(Lower *w, Ast *e)
 	bug("operator %s", e->s);
 }
 
+/* The axis that a name on the left of `=` means: x[t = 0], split(x, t = ..). A formal may stand for one. */
+const char *
+lower_axis(Lower *w, const char *name)
+{
+	Var *x = find_var(w, name);
+	return x && x->v.kind == V_AXES && x->v.nax == 1 ? x->v.ax[0] : name;
+}
+
 static Val
 index_one(Lower *w, Val x, Ast *ix)
 {
 	if (ix->kind != A_NAMED && ix->kind != A_RANGE)
 		lower_fail(w, ix->loc, "an index names its axis: x[t = 0] or x[t = 0:4]");
 	Val v = lower_expr(w, ix->kid[0]);
-	int axis = need_axis(w, ix->loc, &x, ix->s);
+	const char *name = lower_axis(w, ix->s);
+	int axis = need_axis(w, ix->loc, &x, name);
 	int64_t lo[MAXDIM] = {0}, step[MAXDIM], dim[MAXDIM], n = x.node->dim[axis];
 	const char *ax[MAXDIM];
 	if (v.kind == V_AXES)
 		need_tensor(w, ix->kid[0], &v);
 	if (v.kind == V_TENSOR) { /* gather: the axis moves first, the ids' axes take its place in front */
-		const char *order[MAXDIM] = {ix->s};
+		const char *order[MAXDIM] = {name};
 		if (ix->kind == A_RANGE)
-			lower_fail(w, ix->loc, "a range is of numbers, and this is a tensor: x[%s = ids]", ix->s);
+			lower_fail(w, ix->loc, "a range is of numbers, and this is a tensor: x[%s = ids]", name);
 		if (is_float(v.node->dt) || v.node->dt == DT_BOOL)
 			lower_fail(w, ix->loc, "ids are whole numbers: int(..) makes them");
 		if (v.node->nd + x.node->nd - 1 > MAXDIM)
@@ -506,22 +518,29 @@ index_one(Lower *w, Val x, Ast *ix)
 		need_count(w, ix->loc, r->dim, r->nd);
 		return v;
 	}
-	int64_t a = need_int(w, ix->kid[0], &v, "an index"), b = a + 1;
+	int64_t a = need_int(w, ix->kid[0], &v, "an index"), b = a + 1, by = 1;
 	if (ix->kind == A_RANGE) {
 		Val h = lower_expr(w, ix->kid[1]);
 		b = need_int(w, ix->kid[1], &h, "an index");
 	}
+	if (ix->kind == A_RANGE && ix->nkid > 2) {
+		Val h = lower_expr(w, ix->kid[2]);
+		by = need_int(w, ix->kid[2], &h, "a step");
+		if (by < 1)
+			lower_fail(w, ix->kid[2]->loc, "a step must be at least 1, this is %ld (flip(x, %s) turns the axis round)", (long)by, name);
+	}
 	if (ix->kind == A_NAMED && (a < 0 || a >= n))
-		lower_fail(w, ix->loc, "%s = %ld is outside axis %s, which goes from 0 to %ld", ix->s, (long)a, ix->s, (long)n - 1);
+		lower_fail(w, ix->loc, "%s = %ld is outside axis %s, which goes from 0 to %ld", name, (long)a, name, (long)n - 1);
 	if (a < 0 || b > n || a >= b)
-		lower_fail(w, ix->loc, "%s = %ld:%ld is empty or outside axis %s, which goes from 0 to %ld (and 0:%ld is all of it)", ix->s,
-		           (long)a, (long)b, ix->s, (long)n - 1, (long)n);
+		lower_fail(w, ix->loc, "%s = %ld:%ld is empty or outside axis %s, which goes from 0 to %ld (and 0:%ld is all of it)", name,
+		           (long)a, (long)b, name, (long)n - 1, (long)n);
 	for (int i = 0; i < x.node->nd; i++) {
 		step[i] = 1;
 		dim[i] = x.node->dim[i];
 	}
 	lo[axis] = a;
-	dim[axis] = b - a;
+	step[axis] = by;
+	dim[axis] = (b - a - 1) / by + 1;
 	Val r = val_tensor(mk_slice(w->g, x.node, lo, step, dim), x.ax);
 	if (ix->kind == A_RANGE)
 		return r;
@@ -535,13 +554,13 @@ index_one(Lower *w, Val x, Ast *ix)
 	return val_tensor(mk_reshape(w->g, r.node, dim, nd), ax);
 }
 
-/* randn[3, c: 4] and ids[5, below = 10], in tests: free inputs. Axes without a name are called by their place. */
+/* randn[3, c: 4], ids[5, below = 10] and edges[4] (zeros, ties, infinities, NaN), in tests: free inputs. Axes without a name are called by their place. */
 static Val
 test_input(Lower *w, Ast *e)
 {
 	static const char *const places[MAXDIM] = {"i0", "i1", "i2", "i3", "i4", "i5", "i6", "i7"};
-	bool isids = !strcmp(e->kid[0]->s, "ids");
-	GInput in = {.name = arena_printf(w->arena, "%s%d", e->kid[0]->s, w->g->ninput), .dt = isids ? DT_I32 : DT_F32};
+	bool isids = !strcmp(e->kid[0]->s, "ids"), isedges = !strcmp(e->kid[0]->s, "edges");
+	GInput in = {.name = arena_printf(w->arena, "%s%d", e->kid[0]->s, w->g->ninput), .dt = isids ? DT_I32 : DT_F32, .below = isedges ? -1 : 0};
 	const char *ax[MAXDIM];
 	if (w->g->batch)
 		lower_fail(w, e->loc, "%s[..] is an input of tests: a model reads its inputs", e->kid[0]->s);
@@ -563,15 +582,17 @@ test_input(Lower *w, Ast *e)
 	need_count(w, e->loc, in.dim, in.nd);
 	Val v = val_tensor(mk_input(w->g, graph_input(w->g, in)), ax);
 	need_apart(w, e->loc, &v);
-	v.ids = in.below;
+	v.ids = in.below > 0 ? in.below : 0;
 	return v;
 }
 
 static Val
 index_expr(Lower *w, Ast *e)
 {
-	if (e->kid[0]->kind == A_NAME && (!strcmp(e->kid[0]->s, "randn") || !strcmp(e->kid[0]->s, "ids")) && !lower_var(w, e->kid[0]->s))
-		return test_input(w, e);
+	static const char *const inputs[] = {"randn", "ids", "edges"};
+	for (size_t i = 0; i < LEN(inputs); i++)
+		if (e->kid[0]->kind == A_NAME && !strcmp(e->kid[0]->s, inputs[i]) && !lower_var(w, e->kid[0]->s))
+			return test_input(w, e);
 	Val x = lower_expr(w, e->kid[0]);
 	if (x.kind == V_LIST && e->nkid == 2)
 		lower_fail(w, e->loc, "a list cannot be indexed by axis");
@@ -736,6 +757,7 @@ lower_new(Lib *l, Graph *g, bool training)
 	lower_bind(w, "inf", val_num(INFINITY, false));
 	lower_bind(w, "pi", val_num(3.14159265358979323846, false));
 	lower_bind(w, "training", (Val){.kind = V_BOOL, .f = training});
+	w->constant = w->global;
 	return w;
 }
 

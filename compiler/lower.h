@@ -30,6 +30,7 @@ typedef struct Scope {
 	const Ast *def;      /* definition, NULL for a model expression */
 	Loc call;            /* where it was called */
 	const char *prefix;  /* path of parameters declared here */
+	Val *rest;           /* the axes that .. covers in the formals; NULL where no formal has it */
 	Val *like;           /* optimizer: `state` without axes has this shape */
 } Scope;
 
@@ -47,6 +48,7 @@ struct Lower {
 	bool raw;          /* axes are positions: gradient rules */
 	Scope *scope;      /* current */
 	Var *global;
+	Var *constant;     /* the end of the list global that definitions see, too */
 	Used *used[1024];  /* by hash */
 	int nparam;        /* declared so far */
 	const char *hint;  /* name for the next definition called, from `name = call` */
@@ -72,6 +74,7 @@ int64_t need_int(Lower *w, Ast *at, const Val *v, const char *what);
 double need_num(Lower *w, Ast *at, const Val *v, const char *what);
 int find_axis(const Val *v, const char *name); /* -1 */
 int need_axis(Lower *w, Loc l, const Val *v, const char *name);
+const char *lower_axis(Lower *w, const char *name); /* the axis that the name is, or that a formal of this name stands for */
 Val need_axes(Lower *w, Ast *arg);       /* names of axes */
 const char *need_one_axis(Lower *w, Ast *arg);
 void axes_add(Lower *w, Loc l, Val *axes, const char *name, int64_t size); /* fails if it is there already */

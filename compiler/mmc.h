@@ -39,7 +39,7 @@ typedef enum AstKind {
 	A_UNARY, /* s kid[0] */
 	A_BINARY,/* kid[0] s kid[1] */
 	A_INDEX, /* kid[0][kid[1] ..]: A_NAMED with value, or A_RANGE */
-	A_RANGE, /* s = kid[0] : kid[1] */
+	A_RANGE, /* s = kid[0] : kid[1], every kid[2] if there is one */
 	A_IF,    /* kid[0] condition, kid[1] then, kid[2] else or NULL */
 	A_BLOCK, /* statements; the last expression is the value */
 	A_LET,   /* s = kid[0] */
@@ -193,7 +193,7 @@ typedef struct GOutput {
 typedef struct GInput {  /* of P_input, for tests */
 	const char *name;
 	DType dt;
-	int64_t below;   /* ids in [0, below), or 0: normal random numbers */
+	int64_t below;   /* ids in [0, below); 0: normal random numbers; -1: edges of the float range */
 	int nd;
 	int64_t dim[MAXDIM];
 } GInput;
@@ -236,7 +236,7 @@ Node *mk_reshape(Graph *g, Node *a, const int64_t *dim, int nd);
 Node *mk_permute(Graph *g, Node *a, const int64_t *perm);
 Node *mk_expand(Graph *g, Node *a, const int64_t *dim, int nd, const int64_t *map);
 Node *mk_slice(Graph *g, Node *a, const int64_t *lo, const int64_t *step, const int64_t *dim);
-Node *mk_pad(Graph *g, Node *a, const int64_t *lo, const int64_t *dim);
+Node *mk_pad(Graph *g, Node *a, const int64_t *lo, const int64_t *step, const int64_t *dim);
 Node *mk_reduce(Graph *g, Prim op, Node *a, const int64_t *axes, int naxes);
 Node *mk_state(Graph *g, int index);
 Node *mk_concat(Graph *g, Node **in, int nin, int axis);

@@ -103,37 +103,12 @@ fn_unreduce(Lower *w, Val *a, Ast *at)
 	return list_of(w, r, x->nd);
 }
 
-/* n elements of a list from one on */
-static Val
-fn_take(Lower *w, Val *a, Ast *at)
-{
-	int64_t v[3 * MAXDIM], from = need_int(w, at, &a[1], "a place"), n = need_int(w, at, &a[2], "a length");
-	int have = ints(w, at, &a[0], v);
-	if (from < 0 || n < 0 || from + n > have)
-		lower_fail(w, at->loc, "take is outside the list");
-	return list_of(w, v + from, (int)n);
-}
-
-/* a slice's attribute: offsets and steps of 1 */
-static Val
-fn_from(Lower *w, Val *a, Ast *at)
-{
-	int64_t v[3 * MAXDIM];
-	int n = ints(w, at, &a[0], v);
-	if (n > MAXDIM)
-		lower_fail(w, at->loc, "from takes at most %d offsets", MAXDIM);
-	for (int i = 0; i < n; i++)
-		v[n + i] = 1;
-	return list_of(w, v, 2 * n);
-}
-
 static const struct {
 	const char *name;
 	int args;
 	Val (*fn)(Lower *, Val *, Ast *);
 } list_fn[] = {{"shape", 1, fn_shape}, {"rank", 1, fn_rank}, {"count", 1, fn_count}, {"inverse", 1, fn_inverse},
-               {"missing", 1, fn_missing}, {"present", 1, fn_present}, {"unreduce", 2, fn_unreduce}, {"take", 3, fn_take},
-               {"from", 1, fn_from}};
+               {"missing", 1, fn_missing}, {"present", 1, fn_present}, {"unreduce", 2, fn_unreduce}};
 
 /* ---- attributes ---- */
 
@@ -172,14 +147,12 @@ check_view(Lower *w, Ast *call, int op, const Node *x, const int64_t *dim, int r
 		need(w, call, "at has an entry for each of dim", nat == rank);
 		for (int i = 0; i < nat; i++)
 			need(w, call, "at names axes of the operand, of the sizes in dim, or -1", at[i] == -1 || (at[i] >= 0 && at[i] < x->nd && x->dim[at[i]] == dim[i]));
-	} else if (op == P_slice) {
+	} else if (op == P_slice || op == P_pad) {
 		need(w, call, "dim and both halves of at have an entry for each axis", rank == x->nd && nat == 2 * rank);
-		for (int i = 0; i < rank; i++)
-			need(w, call, "the slice is inside", at[i] >= 0 && at[rank + i] > 0 && (!dim[i] || at[i] + (dim[i] - 1) * at[rank + i] < x->dim[i]));
-	} else if (op == P_pad) {
-		need(w, call, "dim and at have an entry for each axis", rank == x->nd && nat == rank);
-		for (int i = 0; i < rank; i++)
-			need(w, call, "the operand has room in dim", at[i] >= 0 && at[i] + x->dim[i] <= dim[i]);
+		for (int i = 0; i < rank; i++) {
+			int64_t small = op == P_slice ? dim[i] : x->dim[i], large = op == P_slice ? x->dim[i] : dim[i], last = at[i] + (small - 1) * at[rank + i];
+			need(w, call, "the smaller lies in the larger", at[rank + i] != 0 && (!small || (at[i] >= 0 && at[i] < large && last >= 0 && last < large)));
+		}
 	}
 }
 
@@ -328,24 +301,6 @@ grad_concat(Lower *w, Node *n, Node *g, Node **d)
 	}
 }
 
-/* What a slice with steps read goes back to its places: fold of windows of one element, axis by axis. */
-static void
-grad_slice(Lower *w, Node *n, Node *g, Node **d)
-{
-	const Node *x = n->in[0];
-	int64_t dim[MAXDIM + 1];
-	for (int i = 0; i < n->nd; i++) {
-		if (n->at[n->nd + i] == 1 || n->dim[i] < 2)
-			continue;
-		memcpy(dim, g->dim, sizeof g->dim);
-		dim[n->nd] = 1;
-		Node *one = mk_reshape(w->g, g, dim, n->nd + 1);
-		dim[i] = (n->dim[i] - 1) * n->at[n->nd + i] + 1;
-		g = node_new(w->g, P_fold, 0, &one, 1, dim, n->nd, (int64_t[]){i, n->at[n->nd + i], 1}, 3, 0);
-	}
-	d[0] = mk_pad(w->g, g, n->at, x->dim);
-}
-
 static const char *
 dims_text(Lower *w, const Node *n)
 {
@@ -385,8 +340,8 @@ lower_grad(Lower *w, Node *n, Node *g, Node **d)
 	const Ast *rule = lib_find_grad(w->lib, prim_info[n->op].name);
 	Scope s = {.def = rule, .call = n->loc};
 	memset(d, 0, (size_t)n->nin * sizeof *d);
-	if (n->op == P_concat || n->op == P_slice) {
-		(n->op == P_concat ? grad_concat : grad_slice)(w, n, g, d);
+	if (n->op == P_concat) {
+		grad_concat(w, n, g, d);
 		return;
 	}
 	if (!rule || rule->nkid - 1 != n->nin) {

@@ -148,9 +148,10 @@ join_pads(Graph *g, Node *a, Node *b)
 	if (a->op != P_pad || b->op != P_pad || a->nd < 2) /* a vector is the packed gradient's affair */
 		return NULL;
 	for (int i = 0; i < a->nd; i++) {
-		if (a->at[i] == b->at[i] && a->in[0]->dim[i] == b->in[0]->dim[i])
+		bool plain = a->at[a->nd + i] == 1 && b->at[a->nd + i] == 1;
+		if (a->at[i] == b->at[i] && a->in[0]->dim[i] == b->in[0]->dim[i] && a->at[a->nd + i] == b->at[a->nd + i])
 			continue;
-		if (axis >= 0)
+		if (axis >= 0 || !plain)
 			return NULL;
 		axis = i;
 	}
@@ -171,7 +172,7 @@ join_pads(Graph *g, Node *a, Node *b)
 		for (int k = 0; k < (flat ? side[i]->nin : 1); k++)
 			part[n++] = flat ? side[i]->in[k] : side[i];
 	}
-	return mk_pad(g, mk_concat(g, part, n, axis), a->at, a->dim);
+	return mk_pad(g, mk_concat(g, part, n, axis), a->at, a->at + a->nd, a->dim);
 }
 
 /* A narrower type's value survives the way there and back. */
@@ -220,6 +221,10 @@ is_identity(const Node *t)
 				return false;
 		return true;
 	}
+	if (t->op == P_slice || t->op == P_pad)
+		for (int i = 0; i < t->nd; i++)
+			if (t->at[i] || (t->at[t->nd + i] != 1 && t->dim[i] > 1))
+				return false;
 	return t->op == P_reshape || t->op == P_slice || t->op == P_pad;
 }
 

@@ -105,6 +105,7 @@ postfix: primary | postfix '[' indexes ']' { $$ = ast_list(p, A_INDEX, @1, NULL,
 indexes: index { $$ = items_new(p, $1); } | indexes ',' index { $$ = items_add(p, $1, $3); } ;
 index: NAME '=' expr { $$ = MK(A_NAMED, @1, $1, 1, $3); }
      | NAME '=' expr ':' expr { $$ = MK(A_RANGE, @1, $1, 2, $3, $5); }
+     | NAME '=' expr ':' expr ':' expr { $$ = MK(A_RANGE, @1, $1, 3, $3, $5, $7); }
      | element ; /* randn[3, c: 4], in tests */
 primary: NUM | STR { $$ = MK(A_STR, @1, $1, 0); }
        | NAME { $$ = MK(A_NAME, @1, $1, 0); }

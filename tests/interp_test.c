@@ -438,7 +438,7 @@ test_adjoints(void)
 		int64_t lo = rnd_int(0, 2), big = len + lo + rnd_int(0, 2);
 		Node *z = given_random(b, INTS(n, big, m));
 		at = INTS(0, lo, 0, 1, 1, 1);
-		Node *padded = make1(b, P_pad, dims_of(z), INTS(0, lo, 0), x);
+		Node *padded = make1(b, P_pad, dims_of(z), INTS(0, lo, 0, 1, 1, 1), x);
 		check_adjoint(b, padded, z, x, make1(b, P_slice, dims_of(x), at, z), __LINE__, "pad, slice");
 		check_equal(b, make1(b, P_slice, dims_of(x), at, padded), x, 0, __LINE__, "slice of pad");
 		bench_free(b);
