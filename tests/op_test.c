@@ -6,7 +6,8 @@
      all CUDA kernels compiled for sm_80 and sm_90, none of which may spill.
    States are inputs, their updates results. A test of an optimizer names its options alone: it gets parameters, a gradient,
    a rate and step 3; one of a schedule gets steps from 1 to beyond the last. A definition that no test mentions is a failure.
-   Arguments: cpu, cuda (devices to run on; default: both, cuda where there is one), or .op files. */
+   Arguments: cpu, cuda (devices to run on; default: both, cuda where there is one), or .op files, of which alone the tests are
+   run then. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdlib.h>
@@ -289,13 +290,13 @@ mentions(const Ast *e, const char *name)
 }
 
 static void
-check_coverage(Lib *lib)
+check_coverage(Lib *lib, int file)
 {
 	int ndef, ntest;
 	Ast **def = lib_defs(lib, &ndef), **test = lib_tests(lib, &ntest);
 	for (int i = 0; i < ndef; i++) {
 		int k = 0;
-		if (!strcmp(def[i]->t, "grad"))
+		if (!strcmp(def[i]->t, "grad") || def[i]->loc.file < file)
 			continue;
 		while (k < ntest && !mentions(test[k]->kid[0], def[i]->s))
 			k++;
@@ -610,7 +611,7 @@ main(int argc, char **argv)
 	Lib *lib = lib_new(&arena);
 	Case *cases = xcalloc(MAXTEST, sizeof *cases);
 	bool cpu = argc < 2, cuda = argc < 2;
-	int n = 0, ntest;
+	int n = 0, ntest, first = 0;
 	if (!lib_load_folder(lib, "ops"))
 		return 1;
 	for (int i = 1; i < argc; i++) {
@@ -618,13 +619,16 @@ main(int argc, char **argv)
 			cpu = true;
 		else if (!strcmp(argv[i], "cuda"))
 			cuda = true;
-		else if (!lib_load(lib, argv[i]))
-			return 1;
+		else {
+			first = first ? first : source_add("", "") + 1;
+			if (!lib_load(lib, argv[i]))
+				return 1;
+		}
 	}
 	Ast **test = lib_tests(lib, &ntest);
-	check_coverage(lib);
+	check_coverage(lib, first);
 	for (int i = 0; i < ntest; i++)
-		n += add_case(&cases[n], lib, test[i], n);
+		n += test[i]->loc.file < first ? 0 : add_case(&cases[n], lib, test[i], n);
 	Err e = {0};
 	Device *d = cpu ? device_cpu_open(0, &e) : NULL;
 	if (d) {
