@@ -574,8 +574,8 @@ test_input(Lower *w, Ast *e)
 			in.below = n;
 			continue;
 		}
-		if (in.nd == MAXDIM || n < 0)
-			lower_fail(w, a->loc, "sizes are at least 0, and at most %d of them", MAXDIM);
+		if (in.nd == MAXDIM || n < 1)
+			lower_fail(w, a->loc, "sizes are at least 1, and at most %d of them", MAXDIM);
 		ax[in.nd] = a->kind == A_AXIS ? a->s : places[in.nd];
 		in.dim[in.nd++] = n;
 	}
