@@ -4,6 +4,7 @@
      mul(expand(s), expand(t))  ->  expand(mul(s, t))           (once for each element of s, not of the result)
      reduce_sum(expand(x))      ->  mul(reduce_sum(x), count)
      reshape(reshape(x))        ->  reshape(x)
+     window(x, stride = size)   ->  permute(reshape(slice(x)))  (windows that do not overlap are a split)
 
    Values may differ in the last bit from the order written (c1*(c2*x) becomes (c1*c2)*x); nothing that changes NaN
    or infinity is done: x*0 and x-x stay. */
@@ -228,6 +229,53 @@ is_identity(const Node *t)
 	return t->op == P_reshape || t->op == P_slice || t->op == P_pad;
 }
 
+/* Do windows of this many places lie side by side? Then the axis is cut, and window and fold are plain views. */
+static bool
+side_by_side(const Node *t, int64_t size)
+{
+	return size == 1 || (t->at[1] == size && t->at[2] == 1);
+}
+
+/* [.., n * size, ..] to [.., n, .., size]; the places between the windows and after the last are cut off first. */
+static Node *
+cut_windows(Graph *g, Node *t)
+{
+	Node *x = t->in[0];
+	int axis = (int)t->at[0], last = t->nd - 1;
+	int64_t size = t->dim[last], lo[MAXDIM] = {0}, step[MAXDIM] = {0}, dim[MAXDIM] = {0}, perm[MAXDIM];
+	for (int i = 0; i < last; i++) {
+		step[i] = i == axis && size == 1 ? t->at[1] : 1;
+		dim[i] = i == axis ? t->dim[i] * size : t->dim[i];
+	}
+	x = mk_slice(g, x, lo, step, dim);
+	for (int i = 0, k = 0; i < last; i++) {
+		perm[i] = k;
+		dim[k++] = t->dim[i];
+		if (i == axis) {
+			perm[last] = k;
+			dim[k++] = size;
+		}
+	}
+	return mk_permute(g, mk_reshape(g, x, dim, t->nd), perm);
+}
+
+/* The adjoint: [.., n, .., size] to [.., n * size, ..], zeros where no window lies. */
+static Node *
+join_windows(Graph *g, Node *t)
+{
+	Node *x = t->in[0];
+	int axis = (int)t->at[0], last = x->nd - 1;
+	int64_t size = x->dim[last], lo[MAXDIM] = {0}, step[MAXDIM] = {0}, dim[MAXDIM] = {0}, perm[MAXDIM];
+	for (int i = 0, k = 0; i < last; i++) {
+		perm[k++] = i;
+		if (i == axis)
+			perm[k++] = last;
+		step[i] = i == axis && size == 1 ? t->at[1] : 1;
+		dim[i] = i == axis ? x->dim[i] * size : x->dim[i];
+	}
+	return mk_pad(g, mk_reshape(g, mk_permute(g, x, perm), dim, last), lo, step, t->dim);
+}
+
 /* reshape that only drops or adds dims of size 1 around an expand: keep the expand outermost */
 static Node *
 view(Graph *g, Node *t)
@@ -261,6 +309,10 @@ view(Graph *g, Node *t)
 				at[i] = t->at[i] < 0 ? -1 : x->at[t->at[i]];
 			return mk_expand(g, x->in[0], t->dim, t->nd, at);
 		}
+		break;
+	case P_window:
+		if (side_by_side(t, t->dim[t->nd - 1]))
+			return cut_windows(g, t);
 		break;
 	case P_slice:
 		if (x->op == P_slice) {
@@ -371,6 +423,7 @@ simplify(Graph *g, Node *t)
 	case K_ELEM: return elementwise(g, t);
 	case K_VIEW: return view(g, t);
 	case K_REDUCE: return reduction(g, t);
+	case K_FOLD: return side_by_side(t, t->in[0]->dim[t->in[0]->nd - 1]) ? join_windows(g, t) : NULL;
 	default: return NULL;
 	}
 }
