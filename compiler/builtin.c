@@ -6,7 +6,7 @@
 #include "lower.h"
 
 #define MAX_TENSORS 64 /* of one concat or stack */
-#define MAX_STEP 65536 /* of a window: stride, dilation */
+#define MAX_STEP 65536 /* of a window or dilation */
 
 static Val
 tensor_arg(Lower *w, Ast *call, int i, Val *piped)
@@ -400,8 +400,8 @@ fn_dilate(Lower *w, Ast *call, Val *piped)
 	Val x = tensor_arg(w, call, 0, piped), v = arg_val(w, call, 2, piped, &at);
 	int k = need_axis(w, call->loc, &x, need_one_axis(w, ast_arg(w, call, 1, piped)));
 	int64_t lo[MAXDIM] = {0}, step[MAXDIM], dim[MAXDIM], n = need_int(w, at, &v, "the factor of a dilation");
-	if (n < 1)
-		lower_fail(w, at->loc, "the factor of a dilation must be at least 1, this is %ld", (long)n);
+	if (n < 1 || n > MAX_STEP)
+		lower_fail(w, at->loc, "the factor of a dilation must be from 1 to %d, this is %ld", MAX_STEP, (long)n);
 	for (int i = 0; i < x.node->nd; i++) {
 		step[i] = i == k ? n : 1;
 		dim[i] = i == k && x.node->dim[i] ? (x.node->dim[i] - 1) * n + 1 : x.node->dim[i];
@@ -439,6 +439,8 @@ static Val
 fn_range(Lower *w, Ast *call, Val *piped)
 {
 	Val o = new_axis(w, call, 0, piped, "range(o: 5)");
+	if (o.size[0] > INT32_MAX)
+		lower_fail(w, call->loc, "a range ends before 2^31");
 	return val_tensor(node_new(w->g, P_iota, DT_I32, NULL, 0, o.size, 1, (int64_t[]){0}, 1, 0), o.ax);
 }
 

@@ -144,6 +144,16 @@ declare_state(Lower *w, Ast *d)
 	lower_let(w, d->s, val_tensor(mk_state(w->g, k), ax), k);
 }
 
+/* A value of the state's own: no leaf, and not what another state gets, too. */
+static Node *
+own_value(Graph *g, int state, Node *v)
+{
+	bool own = prim_info[v->op].kind != K_LEAF;
+	for (int i = 0; i < g->nstate; i++)
+		own &= i == state || g->state[i].update != v;
+	return own ? v : node_new(g, P_stop, 0, &v, 1, NULL, 0, (int64_t[]){state}, 1, 0);
+}
+
 /* `update m = e` and `m := e`: the state's value after the step. := also makes later uses of m mean the new value. */
 void
 set_state(Lower *w, Ast *e)
@@ -163,7 +173,7 @@ set_state(Lower *w, Ast *e)
 			lower_fail(w, e->loc, "the new value of %s has the axes %s, the state %s", e->s, axes_text(w, &v), axes_text(w, &x->v));
 	}
 	v = expand_to(w, &v, &u);
-	s->update = mk_cast(w->g, v.node, s->dt);
+	s->update = own_value(w->g, x->state, mk_cast(w->g, v.node, s->dt));
 	if (e->kind == A_SET)
 		lower_let(w, e->s, v, x->state);
 }

@@ -186,6 +186,8 @@ wider(DType a, DType b)
 static Node *
 elementwise(Graph *g, Node *t)
 {
+	if (t->op == P_stop && t->nat) /* a state's own copy */
+		return NULL;
 	Node *a = t->in[0], *r = fold(g, t);
 	if (!r && t->nin == 2)
 		r = binary(g, t);
