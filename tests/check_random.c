@@ -132,7 +132,7 @@ recount(Gen *x, Node *n, int64_t count)
 		return flat(x, mk_expand(x->g, flat(x, n), dim, 2, map));
 	}
 	lo = below(x, count - have + 1);
-	return mk_pad(x->g, flat(x, n), &lo, &count);
+	return mk_pad(x->g, flat(x, n), &lo, (int64_t[]){1}, &count);
 }
 
 /* n brought to a shape by views. */
@@ -201,12 +201,18 @@ step_slice(Gen *x, Node *n)
 static Node *
 step_pad(Gen *x, Node *n)
 {
-	int64_t lo[MAXDIM], dim[MAXDIM];
+	int64_t lo[MAXDIM], step[MAXDIM], dim[MAXDIM];
 	for (int i = 0; i < n->nd; i++) {
+		int64_t gap = chance(x, 30) ? 1 + below(x, 3) : 1, span = n->dim[i] ? (n->dim[i] - 1) * gap + 1 : 0;
 		lo[i] = chance(x, 50) ? below(x, 3) : 0;
-		dim[i] = n->dim[i] + lo[i] + (chance(x, 40) ? below(x, 4) : 0);
+		dim[i] = lo[i] + span + (chance(x, 40) ? below(x, 4) : 0);
+		step[i] = gap;
+		if (n->dim[i] && chance(x, 15)) { /* backwards */
+			lo[i] += span - 1;
+			step[i] = -gap;
+		}
 	}
-	return mk_pad(x->g, n, lo, dim);
+	return mk_pad(x->g, n, lo, step, dim);
 }
 
 static Node *
