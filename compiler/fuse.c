@@ -454,11 +454,12 @@ static void
 place_pack(Fusion *f, Node *n, bool *must)
 {
 	int64_t off = 0;
+	Fill *fill = arena_alloc(f->arena, (size_t)(f->nfill + n->nin) * sizeof *fill); /* those of all packs */
 	if (f->nfill)
-		bug("two packed vectors");
+		memcpy(fill, f->fill, (size_t)f->nfill * sizeof *fill);
+	f->fill = fill;
 	f->stored[n->id] = true;
 	region_add(f, region_new(f, R_PACK), n);
-	f->fill = arena_alloc(f->arena, (size_t)n->nin * sizeof *f->fill);
 	for (int i = 0; i < n->nin; i++) {
 		Node *x = n->in[i], *q = x;
 		while (q->op == P_reshape)

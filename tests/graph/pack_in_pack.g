@@ -1,0 +1,20 @@
+# Two packed vectors, one of them a part of the other.
+graph fuzz(batch = 1) {
+  v0: f32[1] = const(1)
+  v1: f32[24] = const(1)
+  v2: f32[30] = const(1)
+  v3: f32[9] = const(1)
+  v4: f32[3] = const(1)
+  v5: f32[4] = const(1)
+  v6: f32[16] = const(1)
+  v7: f32[100] = concat(v2, v3, v4, v5, v1, v3, v0, v5, v6, at=[0])
+  v8: i32[24] = const(1)
+  v9: f32[24] = gather(v7, v8)
+  v10: f32[] = reduce_sum(v9, at=[0])
+  v11: f32[16] = expand(v10, at=[-1])
+  v12: f32[2] = const(1)
+  v13: f32[49] = concat(v0, v5, v1, v0, v11, v0, v12, at=[0])
+  v14: f32[166] = concat(v13, v1, v12, v1, v0, v4, v12, v1, v3, v5, v1, at=[0])
+  v15: f32[] = reduce_sum(v14, at=[0])
+  output("loss", "value", v15)
+}
