@@ -18,11 +18,11 @@ LINK     = $(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS)
 # OpenBLAS and the CUDA libraries are opened at run time.
 LIBS     = -Wl,--as-needed -ldl -lm
 LIBS_mmc = -lyaml
-LIBS_run = -lsqlite3 -ljansson -lcsv -lz -fopenmp
+LIBS_run = -lsqlite3 -ljansson -lcsv -lz -lpng -ljpeg -fopenmp
 # `make V=1` shows the commands.
 Q        = $(if $(V),,@)
 say      = $(if $(V),,@printf '%-6s %s\n' $1 $2)
-PACKAGES = gcc libc6-dev make flex bison libyaml-dev libsqlite3-dev libcsv-dev libjansson-dev zlib1g-dev libopenblas-dev
+PACKAGES = gcc libc6-dev make flex bison libyaml-dev libsqlite3-dev libcsv-dev libjansson-dev zlib1g-dev libpng-dev libjpeg-dev libopenblas-dev
 
 # CUDA: its headers suffice. `make CUDA=` builds without.
 CUDA_INC := $(firstword $(foreach d,$(if $(CUDA),$(CUDA)/include /usr/include), \

@@ -16,7 +16,9 @@ typedef struct Build {
 	Graph *g;
 	Lower *w;
 	int64_t batch;
+	bool training;
 	Node *rows;   /* [batch] dataset rows */
+	Node **window; /* per input: of a sequence, its bytes and the one after them [batch, width + 1] */
 	bool failed;
 } Build;
 
@@ -68,30 +70,147 @@ eval_rows(Graph *g, int64_t batch)
 	return mk2(g, P_add, row, spread(g, run_state(g, "run.first", DT_I32), batch));
 }
 
+/* The rows' elements of a data column: [batch] or [batch, width]. */
 static Node *
-fetch(Build *b, DType dt, int64_t width, int64_t column)
+fetch(Build *b, uint32_t column)
 {
-	int64_t dim[2] = {b->batch, width};
-	return node_new(b->g, P_fetch, dt, &b->rows, 1, dim, width > 1 ? 2 : 1, &column, 1, 0);
+	const PlanData *d = &b->m->data;
+	int64_t width = column_width(d, column), at = column, dim[2] = {b->batch, width};
+	return node_new(b->g, P_fetch, column_dtype(d, column), &b->rows, 1, dim, width > 1 ? 2 : 1, &at, 1, 0);
+}
+
+Val
+input_value(const Model *m, uint32_t i, int64_t batch, GInput *x)
+{
+	const PlanInput *in = &m->data.input[i];
+	const AxisNames *a = &m->axis[i];
+	Val v = {.kind = V_TENSOR, .ax = {"b"}, .path = in->name};
+	bool ids = in->kind != IN_NUMBER && in->kind != IN_TENSOR;
+	v.ids = ids ? in->size : 0;
+	x->dt = ids ? DT_I32 : DT_F32;
+	x->nd = 1 + a->n;
+	x->dim[0] = batch;
+	for (int k = 0; k < a->n; k++) {
+		v.ax[k + 1] = a->name[k];
+		x->dim[k + 1] = in->kind == IN_TENSOR ? in->dim[k] : in->width; /* a number is a feature vector of one: [b, c: 1] */
+	}
+	return v;
+}
+
+/* A scalar that fitting finds, once for each channel: [c]. */
+static Node *
+fitted_channels(Build *b, const char *input, const char *what, int64_t n)
+{
+	Node **part = arena_alloc(b->arena, (size_t)n * sizeof *part);
+	for (int64_t k = 0; k < n; k++) {
+		GState s = {.name = arena_printf(b->arena, "fit.%s.%s.%ld", input, what, (long)k), .dt = DT_F32, .space = SP_STAT};
+		s.fit = s.name + strlen("fit.");
+		part[k] = mk_reshape(b->g, mk_state(b->g, graph_state(b->g, s)), (int64_t[]){1}, 1);
+	}
+	return mk_concat(b->g, part, (int)n, 0);
+}
+
+/* Stored elements [batch, width] to what the network sees: float, scaled. x has the shape. */
+static Node *
+scale_tensor(Build *b, Node *v, const GInput *x, const char *name, uint32_t scale)
+{
+	Graph *g = b->g;
+	int64_t map[MAXDIM];
+	v = mk_reshape(g, mk_cast(g, v, DT_F32), x->dim, x->nd);
+	if (scale & SC_UNIT)
+		return mk2(g, P_div, v, mk_like(g, 255, v));
+	if (!(scale & SC_ZSCORE))
+		return v;
+	for (int i = 0; i < x->nd; i++)
+		map[i] = i == x->nd - 1 ? 0 : -1;
+	int64_t c = x->dim[x->nd - 1];
+	v = mk2(g, P_sub, v, mk_expand(g, fitted_channels(b, name, "mean", c), x->dim, x->nd, map));
+	return mk2(g, P_div, v, mk_expand(g, fitted_channels(b, name, "std", c), x->dim, x->nd, map));
+}
+
+/* The width + 1 bytes at each row's window [batch, width + 1]. Row r begins at byte r * width; in training up to width - 1
+   later, but for the last row, after which the bytes may be another split's. */
+static Node *
+fetch_window(Build *b, uint32_t column)
+{
+	Graph *g = b->g;
+	int64_t n = b->m->data.input[column].width, dim[2] = {b->batch, n + 1}, all = b->batch * (n + 1), at = column;
+	Node *start = mk2(g, P_mul, b->rows, int_like(g, n, b->rows));
+	if (b->training) {
+		Node *in[2] = {run_state(g, "run.seed", DT_U32), mk_cast(g, run_state(g, "run.step", DT_I32), DT_U32)};
+		Node *u = node_new(g, P_random, DT_F32, in, 2, &b->batch, 1, (int64_t[]){g->nsite++}, 1, 0);
+		Node *first = run_state(g, "run.first", DT_I32), *rows = run_state(g, "run.rows", DT_I32);
+		Node *last = mk2(g, P_mul, mk2(g, P_sub, mk2(g, P_add, first, rows), int_like(g, 1, first)), int_like(g, n, first));
+		start = mk2(g, P_add, start, mk_cast(g, mk2(g, P_mul, u, mk_like(g, (double)n, u)), DT_I32));
+		start = mk2(g, P_min, start, spread(g, last, b->batch));
+	}
+	Node *place = node_new(g, P_iota, DT_I32, NULL, 0, dim, 2, (int64_t[]){1}, 1, 0);
+	place = mk_reshape(g, mk2(g, P_add, mk_expand(g, start, dim, 2, (int64_t[]){0, -1}), place), &all, 1);
+	Node *v = node_new(g, P_fetch, DT_U8, &place, 1, &all, 1, &at, 1, 0);
+	return mk_cast(g, mk_reshape(g, v, dim, 2), DT_I32);
+}
+
+/* Bytes lo.. of the windows, as many as the input has: the input itself (0), or what follows each of its bytes (1). */
+static Node *
+window_part(Build *b, uint32_t column, int64_t lo)
+{
+	int64_t dim[2] = {b->batch, b->m->data.input[column].width};
+	return mk_slice(b->g, b->window[column], (int64_t[]){0, lo}, (int64_t[]){1, 1}, dim);
 }
 
 static void
 bind_inputs(Build *b)
 {
 	const PlanData *d = &b->m->data;
+	b->window = arena_alloc(b->arena, (d->ninput + 1) * sizeof *b->window);
 	for (uint32_t i = 0; i < d->ninput; i++) {
 		const PlanInput *in = &d->input[i];
-		bool number = in->kind == IN_NUMBER;
-		const char *ax[2] = {"b", number ? "c" : b->m->axis[i] ? b->m->axis[i] : "t"};
+		GInput x = {0};
+		Val v = input_value(b->m, i, b->batch, &x);
 		b->g->loc = b->g->model = b->m->input_loc[i];
-		Node *x = fetch(b, number ? DT_F32 : DT_I32, in->width, i);
-		if (number) /* a feature vector of one: [b, c: 1] */
-			x = mk_reshape(b->g, x, (int64_t[]){b->batch, 1}, 2);
-		Val v = val_tensor(x, ax);
-		v.ids = number ? 0 : in->size;
-		v.path = in->name;
+		if (in->kind == IN_SEQUENCE) {
+			b->window[i] = fetch_window(b, i);
+			v.node = window_part(b, i, 0);
+		} else if (in->kind == IN_TENSOR) {
+			v.node = scale_tensor(b, fetch(b, i), &x, in->name, in->scale);
+		} else {
+			v.node = mk_reshape(b->g, fetch(b, i), x.dim, x.nd);
+		}
 		lower_bind(b->w, in->name, v);
 	}
+}
+
+/* Target t as losses see it: numbers [b], ids [b] or [b, ..], values of a tensor [b, ..]. */
+static Val
+target_value(Build *b, uint32_t t)
+{
+	const PlanData *d = &b->m->data;
+	const PlanTarget *p = &d->target[t];
+	const AxisNames *a = &b->m->target_axis[t];
+	Val v = {.kind = V_TENSOR, .ax = {"b"}, .path = p->name};
+	GInput x = {.nd = 1 + a->n, .dim = {b->batch}};
+	uint32_t of = 0;
+	for (int k = 0; k < a->n; k++) {
+		v.ax[k + 1] = a->name[k];
+		x.dim[k + 1] = p->dim[k];
+	}
+	switch (p->kind) {
+	case TG_NEXT:
+		while (strcmp(d->input[of].name, p->from))
+			of++;
+		v.ax[1] = b->m->axis[of].name[0];
+		v.node = window_part(b, of, 1);
+		break;
+	case TG_TENSOR:
+		v.node = scale_tensor(b, fetch(b, d->ninput + t), &x, p->name, p->scale);
+		break;
+	case TG_LABELS:
+		v.node = mk_reshape(b->g, mk_cast(b->g, fetch(b, d->ninput + t), DT_I32), x.dim, x.nd);
+		break;
+	default:
+		v.node = fetch(b, d->ninput + t);
+	}
+	return v;
 }
 
 static void
@@ -138,9 +257,96 @@ per_row(Build *b, Val *v, Loc l, const char *what)
 typedef struct Heads {
 	Node *total;     /* [batch] */
 	Node *loss[64];  /* [batch] each */
-	Node *pred[64];
+	Node *pred[64];  /* NULL of a penalty */
 	int n;
 } Heads;
+
+/* A loss over more axes than b counts with its mean over them. */
+static bool
+row_mean(Build *b, Val *v, Loc l)
+{
+	int64_t axes[MAXDIM], n = 0, count = 1;
+	bool rows = false;
+	for (int i = 0; v->kind == V_TENSOR && i < v->node->nd; i++) {
+		if (!strcmp(v->ax[i], "b")) {
+			rows = v->node->dim[i] == b->batch;
+			continue;
+		}
+		axes[n++] = i;
+		count *= v->node->dim[i];
+	}
+	if (!rows)
+		return per_row(b, v, l, "a loss"); /* says what is wrong */
+	v->node = mk_cast(b->g, v->node, DT_F32);
+	if (n) {
+		v->node = mk_reduce(b->g, P_reduce_sum, v->node, axes, (int)n);
+		v->node = mk2(b->g, P_mul, v->node, mk_like(b->g, 1.0 / (double)count, v->node));
+	}
+	v->ax[0] = "b";
+	return true;
+}
+
+/* Logits with the classes along the last axis and the target's axes before it. */
+static bool
+check_logits(Build *b, const Val *z, const PlanTarget *t, const Val *y, Loc l)
+{
+	const Node *n = z->kind == V_TENSOR ? z->node : NULL;
+	bool ok = n && n->nd == y->node->nd + 1 && n->dim[n->nd - 1] == t->size;
+	for (int i = 0; ok && i < y->node->nd; i++)
+		ok = n->dim[i] == y->node->dim[i] && !strcmp(z->ax[i], y->ax[i]);
+	if (!ok) {
+		error_at(l, "the logits of '%s' must be %s with %ld classes as one more axis at the end: this is %s", t->name, shape_text(b, y), (long)t->size,
+		         shape_text(b, z));
+		b->failed = true;
+	}
+	return ok;
+}
+
+/* The place of the largest element along the last axis, the first where several are. */
+static Node *
+argmax(Graph *g, Node *z)
+{
+	int64_t last = z->nd - 1, map[MAXDIM];
+	for (int i = 0; i < z->nd; i++)
+		map[i] = i == last ? -1 : i;
+	Node *best = mk_expand(g, mk_reduce(g, P_reduce_max, z, &last, 1), z->dim, z->nd, map);
+	Node *from_end = mk2(g, P_sub, int_like(g, z->dim[last] - 1, mk_cast(g, z, DT_I32)), node_new(g, P_iota, DT_I32, NULL, 0, z->dim, z->nd, &last, 1, 0));
+	Node *place = mk_reduce(g, P_reduce_max, mk3(g, P_select, mk2(g, P_eq, z, best), from_end, int_like(g, 0, from_end)), &last, 1);
+	return mk2(g, P_sub, int_like(g, z->dim[last] - 1, place), place);
+}
+
+/* What the eval program gives for a target: see PlanOutput.role. */
+static bool
+predict(Build *b, const LossEntry *l, const PlanTarget *t, Val *z, const Val *y, Node **out)
+{
+	Val p = *z;
+	switch (t->kind) {
+	case TG_NUMBER:
+		*out = z->node;
+		return true;
+	case TG_BINARY:
+		*out = mk1(b->g, P_sigmoid, z->node);
+		return true;
+	case TG_LABELS:
+		*out = mk_cast(b->g, argmax(b->g, z->node), DT_U8);
+		return true;
+	case TG_TENSOR:
+		if (l->predict && !lower_eval(b->w, l->predict, l->name, &p))
+			return false;
+		if (p.kind == V_TENSOR && node_count(p.node) == node_count(y->node) && !strcmp(p.ax[0], "b")) {
+			*out = mk_cast(b->g, p.node, DT_F32);
+			return true;
+		}
+		error_at((l->predict ? l->predict : l->of)->loc, "the prediction of '%s' must have its elements, %s: this is %s", t->name, shape_text(b, y),
+		         shape_text(b, &p));
+		return false;
+	default:
+		if (!lower_call(b->w, "softmax", &p, 1, NULL, l->name, &p))
+			return false;
+		*out = mk_cast(b->g, p.node, DT_F32);
+		return true;
+	}
+}
 
 /* Whether the library has a definition of this kind under the call's name. */
 static bool
@@ -168,33 +374,74 @@ need_def(Build *b, const Ast *call, const char *kind)
 	return false;
 }
 
+/* Adds a named argument to a call, unless the model file gives it. */
+static void
+add_argument(Build *b, const LossEntry *l, Ast *call, const char *what, Val v)
+{
+	Ast *name = arena_alloc(b->arena, sizeof *name), *arg = arena_alloc(b->arena, sizeof *arg);
+	Ast **kid = arena_alloc(b->arena, (size_t)(call->nkid + 1) * sizeof *kid);
+	for (int i = 0; i < call->nkid; i++)
+		if (call->kid[i]->kind == A_NAMED && !strcmp(call->kid[i]->s, what))
+			return;
+	const char *hidden = arena_printf(b->arena, "'%s", what); /* no name of a user's has a quote */
+	lower_bind(b->w, hidden, v);
+	*name = (Ast){.kind = A_NAME, .s = hidden, .loc = l->loc};
+	*arg = (Ast){.kind = A_NAMED, .s = what, .loc = l->loc, .nkid = 1};
+	arg->kid = arena_alloc(b->arena, sizeof *arg->kid);
+	arg->kid[0] = name;
+	if (call->nkid)
+		memcpy(kid, call->kid, (size_t)call->nkid * sizeof *kid);
+	kid[call->nkid++] = arg;
+	call->kid = kid;
+}
+
 /* The call of a loss with what the model file adds to it. */
 static Ast *
-loss_call(Build *b, const LossEntry *l)
+loss_call(Build *b, const LossEntry *l, const PlanTarget *t)
 {
-	Ast *call = arena_alloc(b->arena, sizeof *call), *arg, *name;
+	Ast *call = arena_alloc(b->arena, sizeof *call);
 	*call = *l->loss;
 	if (l->loss->kind == A_NAME)
 		call->nkid = 0;
 	call->kind = A_CALL;
+	if (t->kind == TG_LABELS && t->ignore >= 0)
+		add_argument(b, l, call, "ignore", val_num((double)t->ignore, true));
 	if (!l->balanced && l->positive_weight == 1)
 		return call;
 	GState s = {.name = arena_printf(b->arena, "fit.%s.positive_weight", l->name), .dt = DT_F32, .space = SP_STAT, .a = l->positive_weight};
 	s.fit = l->balanced ? arena_printf(b->arena, "%s.positive_weight", l->name) : "";
 	Val w = l->balanced ? val_tensor(mk_state(b->g, graph_state(b->g, s)), NULL) : val_num(l->positive_weight, false);
-	lower_bind(b->w, "'positive_weight", w);
-	name = arena_alloc(b->arena, sizeof *name);
-	*name = (Ast){.kind = A_NAME, .s = "'positive_weight", .loc = l->loc};
-	arg = arena_alloc(b->arena, sizeof *arg);
-	*arg = (Ast){.kind = A_NAMED, .s = "positive_weight", .loc = l->loc, .nkid = 1};
-	arg->kid = arena_alloc(b->arena, sizeof *arg->kid);
-	arg->kid[0] = name;
-	Ast **kid = arena_alloc(b->arena, (size_t)(call->nkid + 1) * sizeof *kid);
-	if (call->nkid)
-		memcpy(kid, call->kid, (size_t)call->nkid * sizeof *kid);
-	kid[call->nkid++] = arg;
-	call->kid = kid;
+	add_argument(b, l, call, "positive_weight", w);
 	return call;
+}
+
+/* The loss of one entry a row, and what is predicted. */
+static bool
+lower_head(Build *b, const LossEntry *l, Node **loss, Node **pred)
+{
+	const PlanData *d = &b->m->data;
+	uint32_t t = 0;
+	Val args[2], out;
+	*pred = NULL;
+	while (t < d->ntarget && strcmp(d->target[t].name, l->name))
+		t++;
+	if (!l->loss) {
+		bool ok = lower_eval(b->w, l->of, l->name, &out) && row_mean(b, &out, l->of->loc);
+		*loss = out.node;
+		return ok;
+	}
+	const PlanTarget *p = &d->target[t];
+	if (!need_def(b, l->loss, "loss") || !lower_eval(b->w, l->of, l->name, &args[0]))
+		return false;
+	args[1] = target_value(b, t);
+	if (p->kind <= TG_BINARY ? !per_row(b, &args[0], l->of->loc, "a prediction")
+	                         : p->kind != TG_TENSOR && !check_logits(b, &args[0], p, &args[1], l->of->loc))
+		return false;
+	if (!lower_call(b->w, l->loss->s, args, 2, loss_call(b, l, p), l->name, &out) || !row_mean(b, &out, l->loss->loc))
+		return false;
+	b->g->loc = l->loc;
+	*loss = out.node;
+	return b->training || predict(b, l, p, &args[0], &args[1], pred);
 }
 
 static void
@@ -203,24 +450,14 @@ lower_heads(Build *b, Heads *h)
 	const Model *m = b->m;
 	for (int i = 0; i < m->nloss && h->n < (int)LEN(h->loss); i++) {
 		const LossEntry *l = &m->loss[i];
-		uint32_t t = 0;
-		Val args[2], out;
-		while (strcmp(m->data.target[t].name, l->name))
-			t++;
-		if (!need_def(b, l->loss, "loss") || !lower_eval(b->w, l->of, l->name, &args[0]) ||
-		    !per_row(b, &args[0], l->of->loc, "a prediction")) {
-			b->failed = true;
-			continue;
-		}
-		args[1] = val_tensor(fetch(b, DT_F32, 1, (int64_t)m->data.ninput + t), (const char *[]){"b"});
-		if (!lower_call(b->w, l->loss->s, args, 2, loss_call(b, l), l->name, &out) || !per_row(b, &out, l->loss->loc, "a loss")) {
+		Node *loss = NULL;
+		if (!lower_head(b, l, &loss, &h->pred[h->n])) {
 			b->failed = true;
 			continue;
 		}
 		b->g->loc = b->g->model = l->loc;
-		h->pred[h->n] = m->data.target[t].kind == TG_BINARY ? mk1(b->g, P_sigmoid, args[0].node) : args[0].node;
-		h->loss[h->n++] = out.node;
-		Node *weighted = mk2(b->g, P_mul, out.node, mk_like(b->g, l->weight, out.node));
+		h->loss[h->n++] = loss;
+		Node *weighted = mk2(b->g, P_mul, loss, mk_like(b->g, l->weight, loss));
 		h->total = h->total ? mk2(b->g, P_add, h->total, weighted) : weighted;
 	}
 }
@@ -379,6 +616,7 @@ begin(Build *b, const char *name, bool training)
 	b->g = graph_new(b->arena, name);
 	b->g->batch = b->batch;
 	b->w = lower_new(b->lib, b->g, training);
+	b->training = training;
 }
 
 Graph *
@@ -411,6 +649,34 @@ build_train(Arena *a, Lib *l, const Model *m)
 	return graph_map(b.g, slice_param, &total);
 }
 
+/* The probabilities of next bytes are many: only generation, one row at a time, reads them. */
+static bool
+is_next(const Model *m, const char *target)
+{
+	for (uint32_t t = 0; t < m->data.ntarget; t++)
+		if (!strcmp(m->data.target[t].name, target))
+			return m->data.target[t].kind == TG_NEXT;
+	return false;
+}
+
+static void
+add_outputs(Build *b)
+{
+	for (int i = 0; i < b->m->noutput; i++) {
+		const OutputEntry *o = &b->m->output[i];
+		Ast name = {.kind = A_NAME, .s = o->name, .loc = o->loc};
+		Val v;
+		if (!lower_eval(b->w, &name, "", &v)) {
+			b->failed = true;
+		} else if (v.kind != V_TENSOR || !v.node->nd || v.node->dim[0] != b->batch || strcmp(v.ax[0], "b")) {
+			error_at(o->loc, "an output must have b as its first axis: this is %s", shape_text(b, &v));
+			b->failed = true;
+		} else {
+			graph_output(b->g, o->name, "value", mk_cast(b->g, v.node, DT_F32));
+		}
+	}
+}
+
 Graph *
 build_eval(Arena *a, Lib *l, const Model *m, const Graph *train, int64_t batch)
 {
@@ -432,12 +698,15 @@ build_eval(Arena *a, Lib *l, const Model *m, const Graph *train, int64_t batch)
 		return NULL;
 	if (b.g->nparam != train->nparam)
 		error_at(m->net[0].loc, "parameter %s exists in inference only: a parameter must not hang on `training`", b.g->param[train->nparam].name);
-	int k = 0;
-	for (int i = 0; i < m->nloss; i++, k++) {
-		graph_output(b.g, m->loss[i].name, "prediction", h.pred[k]);
-		graph_output(b.g, m->loss[i].name, "loss", h.loss[k]);
+	for (int i = 0; i < m->nloss; i++) {
+		if (h.pred[i] && (batch == 1 || !is_next(m, m->loss[i].name)))
+			graph_output(b.g, m->loss[i].name, "prediction", h.pred[i]);
+		graph_output(b.g, m->loss[i].name, "loss", h.loss[i]);
 	}
 	graph_output(b.g, "loss", "loss", h.total);
+	add_outputs(&b);
+	if (b.failed)
+		return NULL;
 	int64_t total = 0;
 	for (int i = 0; i < train->nstate; i++)
 		if (train->state[i].space == SP_PARAM)

@@ -90,20 +90,34 @@ typedef struct NetEntry {
 typedef struct LossEntry {
 	const char *name;   /* the target's */
 	Ast *of;            /* expression over the network: the prediction (logit for binary) */
-	Ast *loss;          /* a call or name of a `loss` definition */
+	Ast *loss;          /* a call or name of a `loss` definition; NULL: a penalty */
+	Ast *predict;       /* of a tensor: what predict writes, or NULL: `of` */
 	double weight;
 	bool balanced;      /* positive_weight: balanced */
 	double positive_weight; /* 1: none */
 	Loc loc;
 } LossEntry;
 
+/* The axes of an input or target after b. */
+typedef struct AxisNames {
+	const char *name[8];
+	int n;
+} AxisNames;
+
+typedef struct OutputEntry {
+	const char *name;   /* of a network entry */
+	Loc loc;
+} OutputEntry;
+
 typedef struct Model {
 	const char *name;
 	int file;           /* its source */
 	PlanData data;      /* lists from the arena */
 	PlanTrain train;    /* losses: "loss", then each head */
-	const char **axis;  /* per input: the name of its axis after b, NULL for width-1 inputs */
+	AxisNames *axis, *target_axis; /* per input and target; a category has none, a number c */
 	Loc *input_loc, *target_loc;
+	OutputEntry *output;
+	int noutput;
 	const char **ops;   /* further .op files, resolved paths */
 	int nops;
 	NetEntry *net;
@@ -343,6 +357,8 @@ void autodiff(Lower *w, Node *y, Node **wrt, int n, Node **d);
 
 /* ---- build.c: model to graphs ---- */
 
+/* What input i is to the network: dtype and shape go to x, names and the number of ids to the result, whose node is missing. */
+Val input_value(const Model *m, uint32_t i, int64_t batch, GInput *x);
 Graph *build_train(Arena *a, Lib *l, const Model *m);
 Graph *build_eval(Arena *a, Lib *l, const Model *m, const Graph *train, int64_t batch);
 

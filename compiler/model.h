@@ -57,8 +57,16 @@ char *yaml_found(Arena *a, const YNode *v);                /* "the text 'abc'", 
 typedef struct InputEntry {
 	PlanInput p;
 	char *axis;
+	AxisNames axes;
 	int64_t vocabulary, hash, size;
 } InputEntry;
+
+typedef struct TargetEntry {
+	PlanTarget p;
+	AxisNames axes;
+	char *of;
+	int64_t ignore;
+} TargetEntry;
 
 typedef enum Section {
 #define SECTION(id, rec, title, help) S_##id,

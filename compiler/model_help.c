@@ -73,9 +73,17 @@ print_choices(FILE *f, ValueType t, const char *title, bool markdown)
 			if (first)
 				fprintf(f, markdown ? "\n`%s`:\n\n" : "\n  %s:\n", title);
 			first = false;
-			fprintf(f, markdown ? "- `%s`: %s\n" : "    %-18s%s\n", choices[i].name, choices[i].help);
+			fprintf(f, !*choices[i].help ? (markdown ? "- `%s`\n" : "    %s\n") : markdown ? "- `%s`: %s\n" : "    %-18s%s\n", choices[i].name, choices[i].help);
 		}
 }
+
+static const struct {
+	ValueType type;
+	const char *title;
+} metrics[] = {
+	{V_number_metric, "METRIC of a number"}, {V_binary_metric, "METRIC of a binary target"}, {V_class_metric, "METRIC of a class"},
+	{V_labels_metric, "METRIC of labels"}, {V_tensor_metric, "METRIC of an image or tensor"}, {V_next_metric, "METRIC of next bytes"},
+};
 
 static void
 print_section(FILE *f, Section s, bool markdown)
@@ -87,12 +95,12 @@ print_section(FILE *f, Section s, bool markdown)
 			print_key(f, &keys[i], markdown);
 	for (int i = 0; i < nkeys; i++)
 		if (keys[i].section == s) {
-			bool metric = keys[i].type == V_metric;
-			bool again = s == S_target && keys[i].type == V_scale; /* said under inputs */
-			if (!again)
-				print_choices(f, metric ? V_number_metric : keys[i].type, metric ? "METRIC of a number" : keys[i].name, markdown);
-			if (metric)
-				print_choices(f, V_binary_metric, "METRIC of a binary target", markdown);
+			bool again = s == S_target && (keys[i].type == V_scale || keys[i].type == V_dtype); /* said under inputs */
+			if (keys[i].type == V_metric)
+				for (size_t k = 0; k < LEN(metrics); k++)
+					print_choices(f, metrics[k].type, metrics[k].title, markdown);
+			else if (!again)
+				print_choices(f, keys[i].type, keys[i].name, markdown);
 		}
 	fputc('\n', f);
 }

@@ -40,6 +40,7 @@ static const struct {
 #include "../grammar/model.def"
 };
 
+#define MAX_AXES 6 /* of a tensor column */
 #define MAX_CODE 16384 /* bytes of one expression */
 #define FIELD(type, rec, k) ((type *)(void *)((char *)(rec) + (k)->off))
 
@@ -322,6 +323,69 @@ read_missing(Reader *r, const Key *k, const YNode *v, void *rec)
 		return true;
 	}
 	return read_choice(r, k, v, rec);
+}
+
+/* A list of n whole numbers into an array and its length, which stand one after the other as INTS of plan.h lays them. */
+bool
+read_sizes(Reader *r, const Key *k, const YNode *v, void *rec)
+{
+	int64_t **dim = FIELD(int64_t *, rec, k);
+	uint32_t *n = (uint32_t *)(void *)(dim + 1);
+	double x, all = 1;
+	bool whole;
+	if (v->kind != Y_LIST || !v->n || v->n > MAX_AXES)
+		return wrong_value(r, k, v);
+	*dim = arena_alloc(r->a, (size_t)v->n * sizeof **dim);
+	for (*n = 0; *n < (uint32_t)v->n; ++*n) {
+		const YNode *w = v->item[*n];
+		if (!yaml_number(w, &x, &whole) || x != floor(x) || x < 1 || (all *= x) > INT32_MAX / 4) {
+			error_at(w->loc, "%s: expected a whole number from 1, all of them at most %d elements, found %s", k->name, INT32_MAX / 4,
+				yaml_found(r->a, w));
+			return false;
+		}
+		(*dim)[*n] = (int64_t)x;
+	}
+	return true;
+}
+
+bool
+read_names(Reader *r, const Key *k, const YNode *v, void *rec)
+{
+	AxisNames *a = FIELD(AxisNames, rec, k);
+	if (v->kind != Y_LIST || !v->n || v->n > MAX_AXES)
+		return wrong_value(r, k, v);
+	for (int i = 0; i < v->n; i++) {
+		const YNode *w = v->item[i];
+		if (w->kind != Y_SCALAR || !is_identifier(w->s) || !strcmp(w->s, "b")) {
+			error_at(w->loc, "%s: expected a name (letters, digits and _; b is the rows of the batch), found %s", k->name, yaml_found(r->a, w));
+			return false;
+		}
+		for (int j = 0; j < a->n; j++)
+			if (!strcmp(a->name[j], w->s)) {
+				error_at(w->loc, "%s: %s is given twice", k->name, w->s);
+				return false;
+			}
+		a->name[a->n++] = arena_strdup(r->a, w->s);
+	}
+	return true;
+}
+
+bool
+read_outputs(Reader *r, const Key *k, const YNode *v, void *rec)
+{
+	Model *m = rec;
+	if (v->kind != Y_LIST)
+		return wrong_value(r, k, v);
+	m->output = arena_alloc(r->a, (size_t)v->n * sizeof *m->output);
+	for (int i = 0; i < v->n; i++) {
+		const YNode *w = v->item[i];
+		if (!has_text(w)) {
+			error_at(w->loc, "%s: expected a name, found %s", k->name, yaml_found(r->a, w));
+			return false;
+		}
+		m->output[m->noutput++] = (OutputEntry){arena_strdup(r->a, w->s), w->loc};
+	}
+	return true;
 }
 
 bool

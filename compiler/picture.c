@@ -126,16 +126,17 @@ add_chain(Draw *d, Box *b, const Chain *c, bool show_head, bool show_last)
 
 /* ---- inputs ---- */
 
-static const char *const input_kind[] = {[IN_NUMBER] = "number", [IN_CATEGORY] = "category", [IN_TEXT] = "text", [IN_TAGS] = "tags"};
+static const char *const input_kind[] = {[IN_NUMBER] = "number", [IN_CATEGORY] = "category", [IN_TEXT] = "text", [IN_TAGS] = "tags",
+	[IN_TENSOR] = "tensor", [IN_SEQUENCE] = "bytes"};
 
 static const char *
 input_text(Draw *d, const PlanInput *in)
 {
 	const char *name = in->kind < LEN(input_kind) ? input_kind[in->kind] : "?";
-	if (in->kind != IN_NUMBER)
+	if (in->kind != IN_NUMBER && in->kind != IN_TENSOR)
 		return arena_printf(d->a, "%s" BETWEEN "%s ids", name, count_text(d->a, in->size));
-	return arena_printf(d->a, "%s%s%s%s", name, in->scale & SC_LOG1P ? BETWEEN "log1p" : "", in->scale & SC_ZSCORE ? BETWEEN "zscore" : "",
-	                    in->scale & SC_MINMAX ? BETWEEN "minmax" : "");
+	return arena_printf(d->a, "%s%s%s%s%s", name, in->scale & SC_LOG1P ? BETWEEN "log1p" : "", in->scale & SC_ZSCORE ? BETWEEN "zscore" : "",
+	                    in->scale & SC_MINMAX ? BETWEEN "minmax" : "", in->scale & SC_UNIT ? BETWEEN "unit" : "");
 }
 
 /* Inputs enter the picture's graph as free values of the shapes that the data columns have. */
@@ -143,14 +144,9 @@ static const char *
 bind_input(Draw *d, uint32_t i)
 {
 	const PlanInput *in = &d->q.m->data.input[i];
-	bool number = in->kind == IN_NUMBER;
-	GInput x = {.name = in->name, .dt = number ? DT_F32 : DT_I32, .nd = number || in->width > 1 ? 2 : 1};
-	x.dim[0] = d->q.g->batch;
-	x.dim[1] = number ? 1 : in->width;
-	const char *ax[] = {"b", number ? "c" : d->q.m->axis[i] ? d->q.m->axis[i] : "t"};
-	Val v = val_tensor(mk_input(d->q.g, graph_input(d->q.g, x)), ax);
-	v.ids = number ? 0 : in->size;
-	v.path = in->name;
+	GInput x = {.name = in->name};
+	Val v = input_value(d->q.m, i, d->q.g->batch, &x);
+	v.node = mk_input(d->q.g, graph_input(d->q.g, x));
 	lower_bind(d->q.w, in->name, v);
 	return shape_text(&d->q, &v);
 }

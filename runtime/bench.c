@@ -39,16 +39,23 @@ draw_normal(uint32_t column, int64_t i)
 
 /* Ids as the reader would make them: below size, lists of random length padded with 0. */
 static void
-fill_ids(int32_t *out, const PlanInput *in, uint32_t column, int64_t rows)
+fill_ids(int32_t *out, int64_t size, int64_t width, uint32_t column, int64_t rows)
 {
-	int64_t least = in->width > 1 && in->size > 2 ? 2 : 0;
+	int64_t least = width > 1 && size > 2 ? 2 : 0;
 	for (int64_t r = 0; r < rows; r++) {
-		int64_t n = in->width > 1 ? 1 + (int64_t)(draw(column + 0x10000, r) % (uint64_t)in->width) : 1;
-		for (int64_t k = 0; k < in->width; k++) {
-			int64_t i = r * in->width + k;
-			out[i] = k < n ? (int32_t)(least + (int64_t)(draw(column, i) % (uint64_t)(in->size - least))) : 0;
+		int64_t n = width > 1 ? 1 + (int64_t)(draw(column + 0x10000, r) % (uint64_t)width) : 1;
+		for (int64_t k = 0; k < width; k++) {
+			int64_t i = r * width + k;
+			out[i] = k < n ? (int32_t)(least + (int64_t)(draw(column, i) % (uint64_t)(size - least))) : 0;
 		}
 	}
+}
+
+static void
+fill_bytes(uint8_t *out, uint32_t column, int64_t n, int64_t below)
+{
+	for (int64_t i = 0; i < n; i++)
+		out[i] = (uint8_t)(draw(column, i) % (uint64_t)below);
 }
 
 static void
@@ -67,14 +74,16 @@ make_columns(Session *s, int64_t rows)
 	for (uint32_t i = 0; i < n; i++) {
 		const PlanInput *in = i < d->ninput ? &d->input[i] : NULL;
 		const PlanTarget *t = in ? NULL : &d->target[i - d->ninput];
-		bool number = !in || in->kind == IN_NUMBER;
-		int64_t width = in ? in->width : 1;
-		void *data = arena_alloc(&s->arena, (size_t)(rows * width) * 4);
-		if (number)
-			fill_numbers(data, i, rows * width, t && t->kind == TG_BINARY);
+		DType dt = column_dtype(d, i);
+		int64_t width = column_width(d, i), n = rows * width + column_tail(d, i);
+		void *data = arena_alloc(&s->arena, (size_t)n * dtype_bytes(dt));
+		if (dt == DT_F32)
+			fill_numbers(data, i, n, t && t->kind == TG_BINARY);
+		else if (dt == DT_U8)
+			fill_bytes(data, i, n, t && t->kind == TG_LABELS ? t->size : 256);
 		else
-			fill_ids(data, in, i, rows);
-		c[i] = (Column){in ? in->name : t->name, number ? DT_F32 : DT_I32, width, data};
+			fill_ids(data, t ? t->size : in->size, width, i, rows);
+		c[i] = (Column){.name = column_name(d, i), .dtype = dt, .width = width, .data = data, .tail = column_tail(d, i)};
 	}
 	s->synthetic = true;
 	s->data = (Dataset){.rows = rows, .split = {0, rows, rows, rows}, .ncolumn = n, .column = c};

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define CACHE_MAGIC 0x31004c4f434d4dull /* "MMCOL\0" 1 */
-#define CACHE_VERSION 1
+#define CACHE_VERSION 2
 #define COLUMN_ALIGN 256
 
 typedef struct CacheHead {
@@ -44,11 +44,10 @@ lay_out(const PlanData *d, bool apply, int64_t rows, char *base, Column *col, si
 {
 	size_t at = 0, n;
 	for (uint32_t i = 0; i < d->ninput + (apply ? 0 : d->ntarget); i++) {
-		const PlanInput *in = i < d->ninput ? &d->input[i] : NULL;
-		Column c = {in ? in->name : d->target[i - d->ninput].name, in && in->kind != IN_NUMBER ? DT_I32 : DT_F32,
-		            in ? in->width : 1, NULL};
-		if (__builtin_mul_overflow((size_t)rows, (size_t)c.width * 4, &n) || n > SIZE_MAX / 4 || at > SIZE_MAX / 4)
+		Column c = {column_name(d, i), column_dtype(d, i), column_width(d, i), NULL, column_tail(d, i)};
+		if (__builtin_mul_overflow((size_t)rows, (size_t)c.width * dtype_bytes(c.dtype), &n) || n > SIZE_MAX / 4 || at > SIZE_MAX / 4)
 			return false;
+		n += (size_t)c.tail * dtype_bytes(c.dtype);
 		if (base)
 			c.data = base + at;
 		if (col)
@@ -162,9 +161,15 @@ check_values(const PlanData *d, const Dataset *ds)
 		int64_t n = ds->rows * c->width, bad = 0;
 		const int32_t *id = c->data;
 		const float *v = c->data;
+		const uint8_t *byte = c->data;
+		const PlanTarget *t = i < d->ninput ? NULL : &d->target[i - d->ninput];
+		int64_t size = t ? t->size : d->input[i].size;
 		if (c->dtype == DT_I32)
 			for (int64_t k = 0; k < n; k++)
-				bad += id[k] < 0 || id[k] >= d->input[i].size;
+				bad += id[k] < 0 || id[k] >= size;
+		else if (c->dtype == DT_U8)
+			for (int64_t k = 0; t && t->kind == TG_LABELS && k < n; k++)
+				bad += byte[k] >= size && byte[k] != t->ignore;
 		else
 			for (int64_t k = 0; k < n; k++)
 				bad += !isfinite(v[k]);

@@ -112,7 +112,11 @@ check_header(Csv *c)
 		fail(c->e, "%s:%lld: %u columns; at most %d can be read", t->path, (long long)c->row_line, t->ncol, MAX_COLUMNS);
 		return;
 	}
-	if (t->ncol == 1 && strpbrk(t->col[0].name, ";\t")) {
+	if (t->ncol == 1 && t->kind == TB_TSV && strchr(t->col[0].name, ',')) {
+		fail(c->e, "%s:%lld: the header has no tab but ','; columns must be separated by tabs, or the type is csv", t->path, (long long)c->row_line);
+		return;
+	}
+	if (t->ncol == 1 && t->kind == TB_CSV && strpbrk(t->col[0].name, ";\t")) {
 		fail(c->e, "%s:%lld: the header has no comma but '%c'; columns must be separated by commas", t->path,
 		     (long long)c->row_line, *strpbrk(t->col[0].name, ";\t"));
 		return;
@@ -185,6 +189,10 @@ parse(Csv *c, const char *s, size_t n)
 		fail(c->e, "%s: cannot start the CSV parser", c->t->path);
 		return;
 	}
+	if (c->t->kind == TB_TSV) {
+		csv_set_delim(&p, '\t');
+		csv_set_quote(&p, 0); /* no field has one: a NUL is an error */
+	}
 	csv_set_space_func(&p, no_space);
 	csv_set_blk_size(&p, 4096);
 	while (at < n && !c->e->set) {
@@ -242,6 +250,12 @@ table_free(Table *t)
 	free(t->text.s);
 	free(t->cell);
 	free(t->line);
+	for (uint32_t i = 0; i < t->nfiles; i++)
+		free(t->files[i].path);
+	for (uint32_t i = 0; i < t->ntensor; i++)
+		array_free(&t->tensor[i]);
+	free(t->files);
+	free(t->tensor);
 	free(t->path);
 	*t = (Table){0};
 }

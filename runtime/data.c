@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 /* Part of the cache key: raise it when the same files and schema give other columns. */
-#define CODEC_VERSION 1
+#define CODEC_VERSION 2
 
 /* ---- the schema: a plan is verified, but what indexes and sizes things here is checked here ---- */
 
@@ -20,6 +20,8 @@ static bool
 check_input(const PlanInput *in, Err *e)
 {
 	bool number = in->kind == IN_NUMBER;
+	if (in->kind == IN_TENSOR || in->kind == IN_SEQUENCE)
+		return true; /* plan_verify has seen to it */
 	if (in->kind > IN_TAGS || in->missing > MISS_DROP || in->scale > 7 || in->ids > 2 || !isfinite(in->missing_value) ||
 	    (in->scale & SC_ZSCORE && in->scale & SC_MINMAX))
 		return fail(e, "%s: input %s: the plan has an unknown kind, scale or id rule; compile the model again", in->loc, in->name);
@@ -48,7 +50,7 @@ check_schema(const PlanData *d, Err *e)
 			return false;
 	for (uint32_t i = 0; i < d->ntarget; i++) {
 		const PlanTarget *t = &d->target[i];
-		if (t->kind > TG_BINARY || t->above > AB_QUANTILE || t->scale > 7 || !isfinite(t->threshold))
+		if (t->kind > TG_NEXT || t->above > AB_QUANTILE || (t->kind <= TG_BINARY && t->scale > 7) || !isfinite(t->threshold))
 			return fail(e, "%s: target %s: the plan has an unknown kind, scale or threshold; compile the model again", t->loc,
 			            t->name);
 		if (t->kind == TG_BINARY && t->above == AB_QUANTILE && !(t->threshold > 0 && t->threshold < 1))
@@ -63,6 +65,11 @@ check_schema(const PlanData *d, Err *e)
 #define HASH_U64(r, f) h = hash_u64(h, (r)->f);
 #define HASH_I64(r, f) h = hash_u64(h, (uint64_t)(r)->f);
 #define HASH_F64(r, f) h = hash_bytes(h, &(r)->f, 8);
+#define HASH_INTS(r, f) h = hash_bytes(hash_u64(h, (r)->n##f), (r)->f, (r)->n##f * sizeof *(r)->f);
+#define HASH_STRS(r, f)                                                                             \
+	h = hash_u64(h, (r)->n##f);                                                                 \
+	for (uint32_t k = 0; k < (r)->n##f; k++)                                                    \
+		h = hash_bytes(h, (r)->f[k], strlen((r)->f[k]) + 1);
 #define HASH_FIELD(kind, f)                                                                         \
 	if (!strstr(#f, "loc") && strcmp(#f, "base")) {                                             \
 		HASH_##kind(r, f)                                                                   \
@@ -76,6 +83,8 @@ check_schema(const PlanData *d, Err *e)
 	{                                                                                           \
 		rows(HASH_FIELD, HASH_LIST) return h;                                               \
 	}
+HASH_RECORD(PlanFile, PLAN_FILE)
+HASH_RECORD(PlanShape, PLAN_SHAPE)
 HASH_RECORD(PlanTable, PLAN_TABLE)
 HASH_RECORD(PlanInput, PLAN_INPUT)
 HASH_RECORD(PlanTarget, PLAN_TARGET)
@@ -85,7 +94,7 @@ static uint64_t
 cache_key(const Source *s, uint64_t seed)
 {
 	uint64_t h = hash_PlanData(hash_u64(HASH_INIT, CODEC_VERSION), s->d);
-	h = hash_u64(h, seed);
+	h = hash_u64(hash_u64(h, seed), (uint64_t)s->o->fold);
 	for (uint32_t i = 0; i < s->ntable; i++) {
 		h = hash_u64(h, s->table[i].hash);
 		h = hash_bytes(h, s->table[i].file, strlen(s->table[i].file) + 1); /* the report names it */
@@ -125,24 +134,76 @@ check_replaced(const PlanData *d, const DataOptions *o, Err *e)
 	return ok;
 }
 
+static bool is_csv(const Table *t) { return t->kind == TB_CSV || t->kind == TB_TSV; }
+
 static bool
 open_table(const Source *s, const PlanTable *p, Table *t, Err *e)
 {
-	const char *other = replaced_path(s->o, p->name);
 	Err why = {0};
-	Text path = {0};
-	if (!other && p->path[0] != '/' && *s->d->base)
-		text_printf(&path, "%s/", s->d->base);
-	text_puts(&path, other ? other : p->path);
 	t->name = p->name;
 	t->loc = p->loc;
-	t->path = path.s;
-	t->file = strrchr(t->path, '/') ? strrchr(t->path, '/') + 1 : t->path;
-	if (!read_file(t->path, &t->raw, &t->nraw, &why))
-		return other ? fail(e, "table %s of the command line: %s; its path counts from the current folder", p->name, why.msg)
-		             : fail(e, "%s: table %s: %s; its path counts from the folder of the model file; --table %s=FILE takes another", p->loc,
-		                    p->name, why.msg, p->name);
-	t->hash = hash_block(0, t->raw, t->nraw);
+	t->plan = p;
+	t->kind = p->kind;
+	const char *other = replaced_path(s->o, p->name);
+	if (!table_files(t, s->d->base, other, e))
+		return false;
+	if (is_csv(t) && t->nfiles == 1 && !table_has_parts(t)) { /* read once, for its hash and its rows */
+		if (read_file(t->path, &t->raw, &t->nraw, &why))
+			t->hash = hash_block(0, t->raw, t->nraw);
+	} else {
+		table_hash(t, &why);
+	}
+	if (!why.set)
+		return true;
+	return other ? fail(e, "table %s of the command line: %s; its path counts from the current folder", p->name, why.msg)
+	             : fail(e, "%s: table %s: %s; its path counts from the folder of the model file; --table %s=FILE takes another", p->loc,
+	                    p->name, why.msg, p->name);
+}
+
+/* Adds the rows of one of several CSV files, which must have the columns of the first. */
+static bool
+append_csv(Table *t, const TableFile *f, Err *e)
+{
+	Table one = {.name = t->name, .loc = t->loc, .kind = t->kind, .path = xstrdup(f->path)};
+	bool ok = read_file(f->path, &one.raw, &one.nraw, e) && csv_read(&one, e);
+	uint32_t parts = table_has_parts(t);
+	bool first = !t->ncol;
+	for (uint32_t k = 0; ok && first && k < one.ncol; k++)
+		table_add_column(t, one.col[k].name);
+	if (ok && first && parts)
+		table_add_column(t, "part");
+	ok = ok && (t->ncol == one.ncol + parts || fail(e, "%s: it has %u columns, %s has %u", f->path, one.ncol, t->path, t->ncol - parts));
+	for (uint32_t k = 0; ok && k < one.ncol; k++)
+		ok = !strcasecmp(t->col[k].name, one.col[k].name) ||
+		     fail(e, "%s: column %u is %s, in %s it is %s", f->path, k + 1, one.col[k].name, t->path, t->col[k].name);
+	for (int64_t r = 0; ok && r < one.rows; r++) {
+		const size_t *at = &one.cell[(size_t)r * one.ncol];
+		for (uint32_t k = 0; k < one.ncol; k++)
+			table_add_text(t, one.text.s + at[k], at[k + 1] - at[k] - 1);
+		table_name_part(t, f->part);
+		table_end_row(t, one.line[r]);
+	}
+	t->ragged.n += one.ragged.n;
+	t->stray_quote.n += one.stray_quote.n;
+	table_free(&one);
+	return ok;
+}
+
+static bool
+read_table(Table *t, uint32_t *tensors, Err *e)
+{
+	if (!is_csv(t)) {
+		bool ok = table_read(t, *tensors, e);
+		*tensors += t->ntensor;
+		return ok;
+	}
+	if (t->raw)
+		return csv_read(t, e);
+	for (uint32_t i = 0; i < t->nfiles; i++)
+		if (!append_csv(t, &t->files[i], e))
+			return false;
+	VEC_PUSH(t->cell, t->ncell, t->capcell) = t->text.n; /* the end of the last cell */
+	t->ncell--;
 	return true;
 }
 
@@ -254,9 +315,10 @@ fix_types(Table *t, const Fit *fit)
 static bool
 source_load(Source *s, const Fit *fit, Err *e)
 {
+	uint32_t tensors = 0;
 	for (uint32_t i = 0; i < s->ntable; i++) {
 		Table *t = &s->table[i];
-		if (!t->typed && !csv_read(t, e))
+		if (!t->typed && !read_table(t, &tensors, e))
 			return false;
 		if (fit)
 			fix_types(t, fit);
@@ -353,6 +415,12 @@ report_words(Text *t, const Rows *r, const PlanInput *in, const InputFit *f, con
 {
 	if (c->missing)
 		item(t, "%lld rows without a value", (long long)c->missing);
+	if (in->kind == IN_TENSOR || in->kind == IN_SEQUENCE) {
+		item(t, "%lld %ss a row", (long long)in->width, in->kind == IN_TENSOR ? dtype_name((DType)in->dtype) : "byte");
+		for (uint32_t k = 0; k < f->nchannel && k < 4; k++)
+			item(t, "train mean %.4g std %.4g", f->mean[k], f->std[k]);
+		return;
+	}
 	if (in->kind >= IN_TEXT)
 		item(t, "%.1f words a row", (double)c->words / (double)r->kept);
 	if (c->truncated)
@@ -366,7 +434,7 @@ report_words(Text *t, const Rows *r, const PlanInput *in, const InputFit *f, con
 static void
 report_input(Source *s, const Rows *r, uint32_t i, const InputFit *f, const Coded *c, bool apply)
 {
-	static const char *const kinds[] = {"number", "category", "text", "tags"};
+	static const char *const kinds[] = {"number", "category", "text", "tags", "tensor", "sequence"};
 	const PlanInput *in = &s->d->input[i];
 	text_printf(&s->report, "  %-12s %-8s  ", in->name, kinds[in->kind]);
 	if (in->kind == IN_NUMBER)
@@ -381,15 +449,42 @@ report_input(Source *s, const Rows *r, uint32_t i, const InputFit *f, const Code
 	report_issue(s, r, &c->range, "values are no id of this input: id 0");
 }
 
+/* Shares of the classes in the training split: the largest, the smallest. */
 static void
-report_target(Source *s, const Rows *r, const PlanTarget *t, const TargetFit *f, const float *v, const Coded *c)
+report_classes(Source *s, const Rows *r, const PlanTarget *t, const int32_t *v)
+{
+	int64_t *n = xcalloc((size_t)t->size, sizeof *n), most = 0, least = 0;
+	for (int64_t i = 0; i < r->split[1]; i++)
+		n[v[i]]++;
+	for (int64_t k = 1; k < t->size; k++) {
+		most = n[k] > n[most] ? k : most;
+		least = n[k] < n[least] ? k : least;
+	}
+	item(&s->report, "%lld classes, %.1f to %.1f %% of train", (long long)t->size, percent(n[least], r->split[1]), percent(n[most], r->split[1]));
+	if (!n[least])
+		item(&s->report, "WARNING: class %lld is not among them", (long long)least);
+	free(n);
+}
+
+static void
+report_target(Source *s, const Rows *r, const PlanTarget *t, const TargetFit *f, const void *values, const Coded *c)
 {
 	static const char *const names[] = {"train", "validation", "test"};
-	text_printf(&s->report, "  %-12s %-8s  ", t->name, t->kind == TG_BINARY ? "binary" : "number");
+	static const char *const kinds[] = {"number", "binary", "class", "labels", "tensor", "next"};
+	const float *v = values;
+	text_printf(&s->report, "  %-12s %-8s  ", t->name, kinds[t->kind]);
+	if (t->kind == TG_CLASS)
+		report_classes(s, r, t, values);
+	else if (t->kind == TG_LABELS)
+		item(&s->report, "%lld classes at %lld places", (long long)t->size, (long long)t->width);
+	else if (t->kind == TG_TENSOR)
+		item(&s->report, "%lld %ss a row", (long long)t->width, dtype_name((DType)t->dtype));
+	else if (t->kind == TG_NEXT)
+		item(&s->report, "of %s", t->from);
 	if (t->kind == TG_NUMBER)
 		item(&s->report, "train mean %.4g std %.4g min %.4g max %.4g%s", f->scale.mean, f->scale.std, f->scale.min, f->scale.max,
 		     t->scale & SC_LOG1P ? " of log1p" : "");
-	else if (t->above != AB_CONDITION)
+	else if (t->kind == TG_BINARY && t->above != AB_CONDITION)
 		item(&s->report, "above %.10g", f->threshold);
 	for (int k = 0; k < 3 && t->kind == TG_BINARY; k++) {
 		int64_t positive = 0, n = r->split[k + 1] - r->split[k];
@@ -411,8 +506,41 @@ print_report(const DataOptions *o, const Text *report)
 
 /* ---- build and apply ---- */
 
+/* One column of the dataset. Channels of a tensor are fitted here, once its elements are there. */
 static bool
-encode_all(Source *s, const Rows *r, const Fit *fit, bool apply, Dataset *out, Err *e)
+fill_input(Source *s, const Rows *r, uint32_t i, Fit *fit, bool apply, void *out, Coded *c, Err *e)
+{
+	const PlanInput *in = &s->d->input[i];
+	if (in->kind == IN_SEQUENCE)
+		return encode_sequence(s, r, &r->expr[i], in->width, out, e);
+	if (in->kind != IN_TENSOR) {
+		encode_input(in, &fit->input[i], r, &r->expr[i], out, c);
+		return true;
+	}
+	if (!encode_tensor(s, r, &r->expr[i], (DType)in->dtype, in->dim, in->ndim, out, c, e))
+		return false;
+	if (!apply && (in->scale & SC_ZSCORE))
+		fit_channels(in, r, out, &fit->input[i]);
+	return true;
+}
+
+static bool
+fill_target(Source *s, const Rows *r, uint32_t i, const Fit *fit, void *out, Coded *c, Err *e)
+{
+	const PlanTarget *t = &s->d->target[i];
+	const Expr *x = &r->expr[s->d->ninput + i];
+	if (t->kind == TG_NEXT)
+		return true;
+	if (t->kind == TG_LABELS)
+		return encode_tensor(s, r, x, DT_U8, t->dim, t->ndim, out, c, e) && check_labels(t, r, out, e);
+	if (t->kind == TG_TENSOR)
+		return encode_tensor(s, r, x, (DType)t->dtype, t->dim, t->ndim, out, c, e);
+	encode_target(t, &fit->target[i], r, x, out, c);
+	return true;
+}
+
+static bool
+encode_all(Source *s, const Rows *r, Fit *fit, bool apply, Dataset *out, Err *e)
 {
 	const PlanData *d = s->d;
 	if (!columns_alloc(d, apply, r->kept, out, e))
@@ -422,15 +550,17 @@ encode_all(Source *s, const Rows *r, const Fit *fit, bool apply, Dataset *out, E
 	report_sql_notes(s);
 	for (uint32_t i = 0; i < d->ninput; i++) {
 		Coded c = {0};
-		encode_input(&d->input[i], &fit->input[i], r, &r->expr[i], (void *)(uintptr_t)out->column[i].data, &c);
+		if (!fill_input(s, r, i, fit, apply, (void *)(uintptr_t)out->column[i].data, &c, e))
+			return false;
 		report_input(s, r, i, &fit->input[i], &c, apply);
 	}
 	if (!apply && d->ntarget)
 		text_puts(&s->report, "targets\n");
 	for (uint32_t i = 0; i < d->ntarget && !apply; i++) {
 		Coded c = {0};
-		float *v = (float *)(uintptr_t)out->column[d->ninput + i].data;
-		encode_target(&d->target[i], &fit->target[i], r, &r->expr[d->ninput + i], v, &c);
+		void *v = (void *)(uintptr_t)out->column[d->ninput + i].data;
+		if (!fill_target(s, r, i, fit, v, &c, e))
+			return false;
 		report_target(s, r, &d->target[i], &fit->target[i], v, &c);
 	}
 	columns_set_keys(out, r);
@@ -445,6 +575,7 @@ build_rows(Source *s, uint64_t seed, Dataset *out, Fit **fit, Err *e)
 	bool ok = source_rows(s, NULL, &r, e) && rows_clean(s, &r, e) && rows_split(s, &r, seed, e) && fit_build(s, &r, fit, e) &&
 	          encode_all(s, &r, *fit, false, out, e);
 	if (!ok) {
+		dataset_free(out);
 		fit_free(*fit);
 		*fit = NULL;
 	}
@@ -500,7 +631,9 @@ data_apply(const PlanData *d, const DataOptions *o, const Fit *fit, const char *
 	*out = (Dataset){0};
 	bool ok = source_open(&s, d, o, fit, record, e) && source_rows(&s, fit, &r, e);
 	r.split[3] = r.kept;
-	ok = ok && encode_all(&s, &r, fit, true, out, e);
+	ok = ok && encode_all(&s, &r, (Fit *)(uintptr_t)fit, true, out, e); /* which does not fit anything */
+	if (!ok)
+		dataset_free(out);
 	if (ok)
 		print_report(o, &s.report);
 	rows_free(&r);

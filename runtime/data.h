@@ -7,9 +7,10 @@
 /* One encoded column: rows * width elements, row-major. */
 typedef struct Column {
 	const char *name; /* of the input or target */
-	DType dtype;      /* f32 numbers and targets, i32 ids */
+	DType dtype;      /* see column_dtype in plan.h */
 	int64_t width;    /* elements a row */
 	const void *data;
+	int64_t tail;     /* elements after the last row */
 } Column;
 
 /* Rows are ordered by split: [split[0], split[1]) train, [split[1], split[2]) validation, [split[2], split[3]) test;
@@ -32,6 +33,7 @@ typedef struct DataOptions {
 	const char *const *table;  /* pairs name, path that replace a table's file; NULL-terminated, or NULL */
 	int64_t split_seed;        /* -1: the plan's */
 	FILE *report;              /* the cleaning report, or NULL */
+	int64_t fold;              /* 0: the plan's */
 } DataOptions;
 
 /* Reads, joins, cleans, splits, fits and encodes. On success *out and *fit are the caller's:
@@ -46,12 +48,19 @@ bool data_apply(const PlanData *d, const DataOptions *o, const Fit *fit, const c
 
 void dataset_free(Dataset *d);
 
+/* Writes bytes [h, w, c] (c: 1 grey, 3 red, green, blue) as a PNG file. */
+bool write_png(const char *path, const uint8_t *v, int64_t h, int64_t w, int64_t c, Err *e);
+
 char *fit_to_json(const Fit *f); /* malloced */
 Fit *fit_from_json(const PlanData *d, const char *json, Err *e);
 void fit_free(Fit *f);
 
-/* A scalar that the graph reads, such as "viral.positive_weight" (negatives over positives in the training split). */
+/* A scalar that the graph reads, such as "viral.positive_weight" (negatives over positives in the training split) or
+   "image.mean.0" (of a channel). */
 bool fit_scalar(const Fit *f, const char *name, double *out);
+
+/* What a class is called: by the model, by the data, or its number written into buf. */
+const char *fit_class_name(const Fit *f, const PlanData *d, uint32_t target, int64_t id, char buf[24]);
 
 /* Undoes target i's scaling of a prediction. */
 double fit_unscale(const Fit *f, const PlanData *d, uint32_t target, double x);

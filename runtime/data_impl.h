@@ -1,5 +1,5 @@
 /* The parts of the data layer, sectioned by file, in the order in which rows pass through them:
-   csv.c (bytes to cells), table.c (cells to SQLite), join.c (what FROM says), rows.c (the one SELECT),
+   csv.c, read*.c (bytes to cells), table.c (cells to SQLite), join.c (what FROM says), rows.c (the one SELECT),
    split.c, fit.c, encode.c (rows to columns), columns.c (the cache); data.c calls them. */
 #ifndef DATA_IMPL_H
 #define DATA_IMPL_H
@@ -81,6 +81,26 @@ typedef struct TableColumn {
 	Issue collision; /* different rows, same identifier in scientific notation */
 } TableColumn;
 
+#define MAX_TENSOR_AXES 6
+
+/* A column that holds tensors. Its cells, and so SQL, hold TENSOR_REF(its number, row); the elements stay in the files
+   until columns are filled. */
+typedef struct TensorColumn {
+	uint32_t column;      /* of the table */
+	DType dtype;          /* u8 or f32, as its reader gives it */
+	uint32_t ndim;
+	int64_t dim[MAX_TENSOR_AXES], width; /* of one row, and their product */
+	int64_t rows;
+	struct ArrayFile *file; /* read_array.c: where its rows lie, in their order */
+	uint32_t nfile;
+} TensorColumn;
+
+typedef struct TableFile {
+	const char *name;     /* as PlanFile */
+	char *path;
+	uint32_t part;
+} TableFile;
+
 /* One table while it is loaded. Cell k = row * ncol + column is the NUL-terminated text at text.s + cell[k]. */
 typedef struct Table {
 	const char *name, *loc;
@@ -98,10 +118,83 @@ typedef struct Table {
 	size_t nline, capline;
 	Issue ragged, stray_quote, repeated;
 	bool typed;    /* a row given by hand: no file */
+	const PlanTable *plan;
+	uint32_t kind; /* TableKind */
+	uint32_t number; /* of its first tensor column among all tables' */
+	uint32_t nfiles, capfiles, ntensor, captensor;
+	TableFile *files; /* resolved; a folder is one */
+	TensorColumn *tensor;
 } Table;
 
 bool csv_read(Table *t, Err *e); /* t->raw to cells; frees t->raw */
 void table_free(Table *t);
+
+/* ---- read.c: tables that are not CSV; read_*.c, one file a family of formats ---- */
+
+#define TENSOR_ROWS ((int64_t)1 << 32)
+#define TENSOR_REF(number, row) (((int64_t)(number) + 1) * TENSOR_ROWS + (row))
+
+/* Takes row `row` of a tensor column: width elements of its dtype. */
+typedef bool (*PutRow)(void *ctx, int64_t row, const void *data, Err *e);
+
+typedef struct TableReader {
+	bool folder;   /* its path is a folder of files */
+	bool columns;  /* its files fill columns that the model names */
+	/* Adds columns, rows and what tensors there are; reads headers and scalars, not more of a tensor than must be. */
+	bool (*open)(Table *t, Err *e);
+	/* Gives the rows of tensor column c to put, in order; stops where it returns false. NULL: it has none. */
+	bool (*each)(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Err *e);
+} TableReader;
+extern const TableReader table_readers[NTABLE];
+
+bool table_files(Table *t, const char *base, const char *other, Err *e); /* resolves paths; other: a file in place of all */
+bool table_hash(Table *t, Err *e);                   /* of all files' content, into t->hash */
+bool table_read(Table *t, uint32_t number, Err *e);  /* files to cells; number: of tensor columns in the tables before */
+
+uint32_t table_add_column(Table *t, const char *name);
+TensorColumn *table_add_tensor(Table *t, const char *name, DType dtype, uint32_t ndim, const int64_t *dim);
+/* Cells of a row, in the order of the columns. */
+void table_add_text(Table *t, const char *s, size_t n);
+void table_add_number(Table *t, double v);
+void table_add_ref(Table *t, uint32_t tensor, int64_t row); /* the cell of tensor column number `tensor`; row < 0: missing */
+void table_add_file(Table *t, const char *folder, const char *path); /* two cells: the path below the folder, its last folder */
+void table_end_row(Table *t, int64_t line);
+void table_name_part(Table *t, uint32_t part);       /* the cell of column `part`, where the table has one */
+bool table_has_parts(const Table *t);
+
+/* Bytes of a file, whether gzip or not; or of a member of a zip archive. */
+typedef struct Stream {
+	const char *path;
+	void *gz;        /* gzFile */
+	FILE *zip;
+	void *z;         /* z_stream of a deflated member */
+	int64_t left;    /* of the member, as stored */
+	int64_t at;      /* bytes given so far */
+	unsigned char *buf;
+} Stream;
+bool stream_open(Stream *s, const char *path, Err *e);
+bool stream_open_member(Stream *s, const char *path, int64_t offset, int64_t stored, bool deflated, Err *e);
+bool stream_some(Stream *s, void *out, size_t n, size_t *got, Err *e); /* as many as there are up to n */
+bool stream_read(Stream *s, void *out, size_t n, Err *e);              /* exactly n: else an error that says where it was cut off */
+bool stream_skip(Stream *s, int64_t n, Err *e);
+bool stream_end(Stream *s, Err *e);                                    /* an error if there is more */
+void stream_close(Stream *s);
+
+/* All files under a folder (or the file itself) with one of the suffixes, sorted; NULL after an error. */
+char **list_files(Arena *a, const char *path, const char *const *suffix, size_t *n, Err *e);
+
+bool array_open(Table *t, Err *e); /* read_array.c: idx, npy, npz, raw */
+bool array_each(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Err *e);
+void array_free(TensorColumn *c);
+bool cifar_open(Table *t, Err *e);
+bool cifar_each(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Err *e);
+bool lines_open(Table *t, Err *e); /* read_text.c */
+bool bytes_open(Table *t, Err *e);
+bool bytes_read(const Table *t, int64_t first, int64_t n, uint8_t *out, Err *e); /* n bytes from `first` on, of all files as one */
+bool wav_open(Table *t, Err *e);
+bool wav_each(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Err *e);
+bool images_open(Table *t, Err *e);
+bool images_each(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Err *e);
 
 /* ---- table.c ---- */
 
@@ -168,13 +261,18 @@ typedef struct Expr {
 typedef struct Rows {
 	int64_t n;             /* rows of the SELECT */
 	uint32_t nexpr;
-	Expr *expr;            /* inputs, targets (not in apply), group, stratify, key */
-	Expr *group, *stratify, *key; /* NULL if absent */
+	Expr *expr;            /* inputs, targets (not in apply), group, stratify, given, order, key */
+	Expr *group, *stratify, *given, *order_by, *key; /* NULL if absent */
 	int64_t *line;         /* in the first table's file */
 	const char *file;
 	int64_t *order;        /* kept rows, split by split; their numbers in 0..n */
 	int64_t kept, split[4];
 } Rows;
+
+static inline bool expr_missing(const Expr *x, int64_t row)
+{
+	return x->text ? x->off[row] == NO_TEXT : x->num[row] != x->num[row];
+}
 
 static inline const char *expr_text(const Expr *x, int64_t row)
 {
@@ -210,10 +308,12 @@ typedef struct ScaleFit {
 } ScaleFit;
 typedef struct InputFit {
 	char *name;
-	bool number, words; /* which of the following is in use; a hashed input has nothing */
+	bool number, words, tensor; /* which of the following is in use; a hashed input has nothing */
 	double impute;
 	ScaleFit scale;
 	Dict vocab; /* id = index + 2 */
+	uint32_t nchannel;  /* of a tensor under zscore */
+	double *mean, *std;
 } InputFit;
 typedef struct TargetFit {
 	char *name;
@@ -221,6 +321,7 @@ typedef struct TargetFit {
 	double threshold; /* binary: positive when value > threshold (not for a condition) */
 	double prior;     /* mean of the encoded column over the training split */
 	double positive_weight;
+	Dict classes; /* id = index; empty: the model names them, or the values are the ids */
 } TargetFit;
 typedef struct FitColumn {
 	char *table, *name;
@@ -249,7 +350,18 @@ typedef struct Coded {
 } Coded;
 
 void encode_input(const PlanInput *in, const InputFit *f, const Rows *r, const Expr *x, void *out, Coded *c);
-void encode_target(const PlanTarget *t, const TargetFit *f, const Rows *r, const Expr *x, float *out, Coded *c);
+void encode_target(const PlanTarget *t, const TargetFit *f, const Rows *r, const Expr *x, void *out, Coded *c);
+/* Id of a class by its value; -1 if it has none. */
+int64_t class_id(const PlanTarget *t, const TargetFit *f, const char *value);
+
+/* ---- tensors.c: tensor columns ---- */
+
+/* Fills a column of kept rows of the shape; missing tensors become zeros. what: "input image", for messages. */
+bool encode_tensor(Source *s, const Rows *r, const Expr *x, DType dtype, const int64_t *dim, uint32_t ndim, void *out, Coded *c, Err *e);
+bool encode_sequence(Source *s, const Rows *r, const Expr *x, int64_t width, uint8_t *out, Err *e);
+bool check_labels(const PlanTarget *t, const Rows *r, const uint8_t *v, Err *e);
+/* Mean and standard deviation of each channel over the training rows. */
+void fit_channels(const PlanInput *in, const Rows *r, const void *v, InputFit *f);
 
 /* ---- columns.c ---- */
 

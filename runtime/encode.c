@@ -4,7 +4,8 @@
    category  i32: the integer itself; or 2 + its place in the vocabulary, 1 unknown; or 1 + hash_word % (size - 1)
    text      i32[width]: words (words.c), cut at width, filled with 0
    tags      i32[width]: elements of a list, each once, filled with 0
-   Id 0 means missing or padding. */
+   class     i32: the id, whose place among the classes it is
+   Id 0 of an input means missing or padding. */
 #include "data_impl.h"
 
 #include <float.h>
@@ -90,9 +91,30 @@ encode_input(const PlanInput *in, const InputFit *f, const Rows *r, const Expr *
 	free(w.s);
 }
 
-void
-encode_target(const PlanTarget *t, const TargetFit *f, const Rows *r, const Expr *x, float *out, Coded *c)
+int64_t
+class_id(const PlanTarget *t, const TargetFit *f, const char *value)
 {
+	Number num;
+	uint32_t k;
+	for (uint32_t i = 0; i < t->nlabel; i++)
+		if (!strcmp(t->label[i], value))
+			return i;
+	if (t->nlabel)
+		return -1;
+	if (f->classes.n)
+		return (k = dict_find(&f->classes, value)) == UINT32_MAX ? -1 : (int64_t)k;
+	return parse_number(value, &num) && num.whole && num.i >= 0 && num.i < t->size ? num.i : -1;
+}
+
+void
+encode_target(const PlanTarget *t, const TargetFit *f, const Rows *r, const Expr *x, void *data, Coded *c)
+{
+	float *out = data;
+	int32_t *id = data;
+	for (int64_t i = 0; t->kind == TG_CLASS && i < r->kept; i++)
+		id[i] = (int32_t)class_id(t, f, expr_text(x, r->order[i])); /* fit.c has refused values without an id */
+	if (t->kind == TG_CLASS)
+		return;
 	for (int64_t i = 0; i < r->kept; i++) {
 		int64_t row = r->order[i];
 		double v = x->num[row];

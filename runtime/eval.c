@@ -10,6 +10,8 @@ const char *const split_names[3] = {"train", "val", "test"};
 
 /* Metrics of a target, in the order in which they are printed; each is a field of the struct in runtime.h. */
 #define NUMBER_METRICS(X) X(r2) X(mse) X(mae) X(rmse)
+#define CLASS_METRICS(X) X(accuracy) X(top5) X(precision) X(recall) X(f1) X(log_loss)
+#define LABELS_METRICS(X) X(accuracy) X(miou)
 #define BINARY_METRICS(X)                                                                           \
 	X(roc_auc) X(average_precision) X(accuracy) X(precision) X(recall) X(f1) X(log_loss)
 
@@ -17,27 +19,85 @@ const char *const split_names[3] = {"train", "val", "test"};
 
 static bool is_role(const PlanOutput *o, const char *role) { return !strcmp(o->role, role); }
 
+typedef enum TallyKind { TALLY_NONE, TALLY_CLASS, TALLY_LABELS, TALLY_TENSOR } TallyKind;
+
+/* Of an output with several values a row: what its metrics need. */
+typedef struct Tally {
+	TallyKind kind;
+	uint32_t target;
+	Multiclass classes;
+	double square, absolute;
+	int64_t n;
+} Tally;
+
+static int64_t
+find_target(const PlanData *d, const char *name)
+{
+	for (uint32_t t = 0; d && t < d->ntarget; t++)
+		if (!strcmp(d->target[t].name, name))
+			return t;
+	return -1;
+}
+
+/* Values a row of an output that is read here; 0: it is not. */
+static int64_t
+output_width(const Evaluator *v, const PlanOutput *o)
+{
+	int64_t count = 1, t = is_role(o, "prediction") ? find_target(v->s->schema, o->name) : -1;
+	if (!is_role(o, "loss") && !is_role(o, "prediction") && !(v->keep && is_role(o, "value")))
+		return 0;
+	if (t >= 0 && v->s->schema->target[t].kind == TG_NEXT)
+		return 0;
+	for (uint32_t k = 0; k < o->ndim; k++)
+		count *= o->dim[k];
+	return count % v->p->batch ? 0 : count / v->p->batch;
+}
+
+/* What a prediction has in a row, by its target. */
+static int64_t
+target_width(const PlanTarget *t)
+{
+	return t->kind == TG_CLASS ? t->size : t->kind == TG_LABELS || t->kind == TG_TENSOR ? t->width : 1;
+}
+
+static bool
+open_output_values(Evaluator *v, uint32_t i, Err *e)
+{
+	static const TallyKind kind[] = {[TG_CLASS] = TALLY_CLASS, [TG_LABELS] = TALLY_LABELS, [TG_TENSOR] = TALLY_TENSOR, [TG_NEXT] = TALLY_NONE};
+	const PlanOutput *o = &v->p->output[i];
+	int64_t w = v->width[i] = output_width(v, o), t = is_role(o, "prediction") ? find_target(v->s->schema, o->name) : -1;
+	bool read = is_role(o, "loss") || (is_role(o, "prediction") && !(t >= 0 && v->s->schema->target[t].kind == TG_NEXT));
+	int64_t want = t >= 0 ? target_width(&v->s->schema->target[t]) : 1;
+	if (!read && !w)
+		return true;
+	if (!w || o->nref != 1 || o->ref[0].space >= SP_DATA || (read && w != want) ||
+	    o->ref[0].bytes != (uint64_t)(w * v->p->batch) * dtype_bytes((DType)o->dtype))
+		return fail(e, "%s: output %s of program %s is not %lld values a row: compile the plan again", v->s->path, o->name, v->p->name, (long long)want);
+	if (!v->keep && t >= 0)
+		v->tally[i] = (Tally){.kind = kind[v->s->schema->target[t].kind], .target = (uint32_t)t};
+	if (v->tally[i].kind == TALLY_NONE)
+		v->value[i] = xmalloc((size_t)(v->cap * w) * sizeof *v->value[i]);
+	return true;
+}
+
 bool
 evaluator_open(Evaluator *v, Session *s, const PlanProgram *p, int64_t rows, Err *e)
 {
 	*v = (Evaluator){.s = s, .p = p, .cap = rows > 0 ? rows : 1};
 	size_t n = (size_t)v->cap;
+	int64_t widest = 1;
+	v->keep = s->schema && s->data.ncolumn < s->schema->ninput + s->schema->ntarget;
 	v->value = xcalloc(p->noutput, sizeof *v->value);
+	v->width = xcalloc(p->noutput, sizeof *v->width);
+	v->tally = xcalloc(p->noutput, sizeof *v->tally);
 	v->pred = xmalloc(n * sizeof *v->pred);
 	v->target = xmalloc(n * sizeof *v->target);
-	v->raw = xmalloc((size_t)p->batch * 4);
 	for (uint32_t i = 0; i < p->noutput; i++) {
-		const PlanOutput *o = &p->output[i];
-		int64_t count = 1;
-		if (!is_role(o, "prediction") && !is_role(o, "loss"))
-			continue;
-		for (uint32_t k = 0; k < o->ndim; k++)
-			count *= o->dim[k];
-		if (count != p->batch || o->nref != 1 || o->ref[0].space >= SP_DATA ||
-		    o->ref[0].bytes != (uint64_t)count * dtype_bytes((DType)o->dtype))
-			return fail(e, "%s: output %s of program %s is not one value a row: compile the plan again", s->path, o->name, p->name);
-		v->value[i] = xmalloc(n * sizeof *v->value[i]);
+		if (!open_output_values(v, i, e))
+			return false;
+		widest = v->width[i] > widest ? v->width[i] : widest;
 	}
+	v->raw = xmalloc((size_t)(p->batch * widest) * sizeof(float));
 	v->x = session_prepare(s, p, e);
 	return v->x != NULL;
 }
@@ -47,29 +107,79 @@ evaluator_close(Evaluator *v)
 {
 	if (v->x)
 		v->s->device->drop(v->s->device, v->x);
-	for (uint32_t i = 0; v->value && i < v->p->noutput; i++)
+	for (uint32_t i = 0; v->value && i < v->p->noutput; i++) {
 		free(v->value[i]);
+		multiclass_close(&v->tally[i].classes);
+	}
 	free(v->value);
+	free(v->width);
+	free(v->tally);
 	free(v->pred);
 	free(v->target);
 	free(v->raw);
 	memset(v, 0, sizeof *v);
 }
 
-/* Copies what the last batch left for its n valid rows, which are rows at.. of the range. */
+static void
+tally_begin(Evaluator *v)
+{
+	for (uint32_t i = 0; i < v->p->noutput; i++) {
+		Tally *a = &v->tally[i];
+		multiclass_close(&a->classes);
+		if (a->kind == TALLY_CLASS || a->kind == TALLY_LABELS)
+			multiclass_open(&a->classes, v->s->schema->target[a->target].size);
+		a->square = a->absolute = 0;
+		a->n = 0;
+	}
+}
+
+/* Errors of a tensor, in the target's scale. */
+static void
+tally_errors(Tally *a, const PlanTarget *t, const float *told, const void *truth, int64_t n)
+{
+	double unit = t->scale & SC_UNIT ? 255 : 1;
+	for (int64_t k = 0; k < n; k++) {
+		double y = t->dtype == DT_U8 ? ((const uint8_t *)truth)[k] / unit : ((const float *)truth)[k], d = told[k] - y;
+		a->square += d * d;
+		a->absolute += fabs(d);
+	}
+	a->n += n;
+}
+
+/* Counts a batch in v->raw; row: of the dataset. */
+static void
+tally_add(Evaluator *v, uint32_t i, int64_t row, int64_t n)
+{
+	const PlanData *d = v->s->schema;
+	Tally *a = &v->tally[i];
+	const PlanTarget *t = &d->target[a->target];
+	const Column *c = &v->s->data.column[d->ninput + a->target];
+	const char *truth = (const char *)c->data + (size_t)(row * c->width) * dtype_bytes(c->dtype);
+	if (a->kind == TALLY_CLASS)
+		multiclass_rows(&a->classes, v->raw, (const void *)truth, n);
+	else if (a->kind == TALLY_LABELS)
+		multiclass_labels(&a->classes, v->raw, (const void *)truth, n * v->width[i], t->ignore);
+	else
+		tally_errors(a, t, v->raw, truth, n * v->width[i]);
+}
+
+/* Takes what the last batch left for its n valid rows, which are rows at.. of the range from `first` on. */
 static bool
-fetch_batch(Evaluator *v, int64_t at, int64_t n, Err *e)
+fetch_batch(Evaluator *v, int64_t first, int64_t at, int64_t n, Err *e)
 {
 	Device *d = v->s->device;
 	for (uint32_t i = 0; i < v->p->noutput; i++) {
 		const PlanOutput *o = &v->p->output[i];
 		DType t = (DType)o->dtype;
-		if (!v->value[i])
+		int64_t w = v->width[i];
+		if (!w)
 			continue;
-		if (!d->download(d, v->raw, (char *)v->s->base[o->ref[0].space] + o->ref[0].off, (size_t)n * dtype_bytes(t), e))
+		if (!d->download(d, v->raw, (char *)v->s->base[o->ref[0].space] + o->ref[0].off, (size_t)(n * w) * dtype_bytes(t), e))
 			return false;
-		for (int64_t r = 0; r < n; r++)
-			v->value[i][at + r] = (float)dtype_load(t, v->raw, r);
+		if (v->tally[i].kind != TALLY_NONE)
+			tally_add(v, i, first + at, n);
+		for (int64_t k = 0; v->value[i] && k < n * w; k++)
+			v->value[i][at * w + k] = (float)dtype_load(t, v->raw, k);
 	}
 	return true;
 }
@@ -80,9 +190,10 @@ evaluator_run(Evaluator *v, int64_t first, int64_t rows, Err *e)
 	Device *d = v->s->device;
 	if (!session_rows(v->s, first, rows, e))
 		return false;
+	tally_begin(v);
 	for (int64_t at = 0; at < rows; at += v->p->batch) {
 		int64_t left = rows - at;
-		if (!d->run(d, v->x, 1, e) || !fetch_batch(v, at, left < v->p->batch ? left : v->p->batch, e))
+		if (!d->run(d, v->x, 1, e) || !fetch_batch(v, first, at, left < v->p->batch ? left : v->p->batch, e))
 			return false;
 	}
 	return true;
@@ -105,7 +216,44 @@ score_loss(Evaluator *v, uint32_t i, int64_t rows, Scores *sc, uint32_t *cap)
 	for (int64_t r = 0; r < rows; r++)
 		sum += v->value[i][r];
 	bool whole = !strcmp(name, "loss");
-	add_score(sc, cap, whole ? NULL : name, "loss", rows ? sum / (double)rows : NAN);
+	double mean = rows ? sum / (double)rows : NAN;
+	int64_t t = whole ? -1 : find_target(v->s->schema, name);
+	add_score(sc, cap, whole ? NULL : name, "loss", mean);
+	if (t >= 0 && v->s->schema->target[t].kind == TG_NEXT) {
+		add_score(sc, cap, name, "bits_per_byte", mean / log(2));
+		add_score(sc, cap, name, "perplexity", exp(mean));
+	}
+}
+
+static void
+score_class(Evaluator *v, uint32_t i, uint32_t t, bool any, Scores *sc, uint32_t *cap)
+{
+	const PlanTarget *tg = &v->s->schema->target[t];
+	Multiclass none = {0};
+	MulticlassScores m = multiclass_scores(any ? &v->tally[i].classes : &none);
+	if (any) {
+		multiclass_close(&sc->multi[t]);
+		sc->multi[t] = v->tally[i].classes;
+		v->tally[i].classes = none;
+	}
+#define X(metric) add_score(sc, cap, tg->name, #metric, m.metric);
+	if (tg->kind == TG_CLASS) {
+		CLASS_METRICS(X)
+	} else {
+		LABELS_METRICS(X)
+	}
+#undef X
+}
+
+static void
+score_tensor(Evaluator *v, uint32_t i, uint32_t t, Scores *sc, uint32_t *cap)
+{
+	const char *name = v->s->schema->target[t].name;
+	const Tally *a = &v->tally[i];
+	double mse = a->n ? a->square / (double)a->n : NAN;
+	add_score(sc, cap, name, "mse", mse);
+	add_score(sc, cap, name, "mae", a->n ? a->absolute / (double)a->n : NAN);
+	add_score(sc, cap, name, "rmse", sqrt(mse));
 }
 
 static void
@@ -148,15 +296,6 @@ score_binary(Evaluator *v, uint32_t i, uint32_t t, int64_t first, int64_t rows, 
 #undef X
 }
 
-static int64_t
-find_target(const PlanData *d, const char *name)
-{
-	for (uint32_t t = 0; d && t < d->ntarget; t++)
-		if (!strcmp(d->target[t].name, name))
-			return t;
-	return -1;
-}
-
 bool
 evaluate(Evaluator *v, int split, double threshold, bool dry, Scores *sc, Err *e)
 {
@@ -165,6 +304,8 @@ evaluate(Evaluator *v, int split, double threshold, bool dry, Scores *sc, Err *e
 	int64_t first = s->data.split[split], rows = dry ? 0 : s->data.split[split + 1] - first;
 	*sc = (Scores){.rows = rows};
 	sc->binary = arena_alloc(&sc->arena, (ntarget + 1) * sizeof *sc->binary);
+	sc->multi = arena_alloc(&sc->arena, (ntarget + 1) * sizeof *sc->multi);
+	sc->nmulti = ntarget;
 	sc->seen = arena_alloc(&sc->arena, (ntarget + 1) * sizeof *sc->seen);
 	if (rows && !evaluator_run(v, first, rows, e))
 		return false;
@@ -176,10 +317,13 @@ evaluate(Evaluator *v, int split, double threshold, bool dry, Scores *sc, Err *e
 		int64_t t = is_role(&v->p->output[i], "prediction") ? find_target(s->schema, v->p->output[i].name) : -1;
 		if (t < 0)
 			continue;
-		if (s->schema->target[t].kind == TG_BINARY)
-			score_binary(v, i, (uint32_t)t, first, rows, threshold, sc, &cap);
-		else
-			score_number(v, i, (uint32_t)t, first, rows, sc, &cap);
+		switch (s->schema->target[t].kind) {
+		case TG_NUMBER: score_number(v, i, (uint32_t)t, first, rows, sc, &cap); break;
+		case TG_BINARY: score_binary(v, i, (uint32_t)t, first, rows, threshold, sc, &cap); break;
+		case TG_TENSOR: score_tensor(v, i, (uint32_t)t, sc, &cap); break;
+		case TG_NEXT: break; /* said with its loss */
+		default: score_class(v, i, (uint32_t)t, rows > 0, sc, &cap);
+		}
 	}
 	return true;
 }
@@ -200,11 +344,27 @@ void
 scores_free(Scores *sc)
 {
 	free(sc->score);
+	for (uint32_t t = 0; t < sc->nmulti; t++)
+		multiclass_close(&sc->multi[t]);
 	arena_free(&sc->arena);
 	memset(sc, 0, sizeof *sc);
 }
 
 json_t *json_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
+/* A list a true class, of how often each class was told. */
+static json_t *
+confusion_json(const Multiclass *m)
+{
+	json_t *rows = json_array();
+	for (int64_t i = 0; i < m->n; i++) {
+		json_t *row = json_array();
+		for (int64_t k = 0; k < m->n; k++)
+			json_array_append_new(row, json_integer(m->confusion[i * m->n + k]));
+		json_array_append_new(rows, row);
+	}
+	return rows;
+}
 
 json_t *
 scores_json(const Session *s, const Scores *sc)
@@ -216,6 +376,10 @@ scores_json(const Session *s, const Scores *sc)
 	for (uint32_t t = 0; s->schema && t < s->schema->ntarget; t++) {
 		const Classification *c = &sc->binary[t];
 		char key[300];
+		if (sc->multi[t].confusion && sc->multi[t].n <= 100) {
+			snprintf(key, sizeof key, "%.250s.confusion", s->schema->target[t].name);
+			json_object_set_new(j, key, confusion_json(&sc->multi[t]));
+		}
 		if (!sc->seen[t])
 			continue;
 		snprintf(key, sizeof key, "%.250s.confusion", s->schema->target[t].name);
@@ -223,6 +387,81 @@ scores_json(const Session *s, const Scores *sc)
 		                                      "fp", (json_int_t)c->fp, "tn", (json_int_t)c->tn, "fn", (json_int_t)c->fn));
 	}
 	return j;
+}
+
+typedef struct Confused {
+	int64_t truth, told, n;
+} Confused;
+
+static int
+by_count(const void *x, const void *y)
+{
+	const Confused *a = x, *b = y;
+	if (a->n != b->n)
+		return a->n > b->n ? -1 : 1;
+	return a->truth != b->truth ? (a->truth > b->truth) - (a->truth < b->truth) : (a->told > b->told) - (a->told < b->told);
+}
+
+/* The ten pairs of classes that are most often taken for each other. */
+static void
+print_mistakes(FILE *f, const Session *s, uint32_t t, const Multiclass *m)
+{
+	Confused *c = NULL;
+	size_t n = 0, cap = 0;
+	char a[24], b[24];
+	for (int64_t i = 0; i < m->n; i++)
+		for (int64_t k = 0; k < m->n; k++)
+			if (i != k && m->confusion[i * m->n + k])
+				VEC_PUSH(c, n, cap) = (Confused){i, k, m->confusion[i * m->n + k]};
+	qsort(c, n, sizeof *c, by_count);
+	for (size_t i = 0; i < n && i < 10; i++)
+		fprintf(f, "%20.20s  told %-20.20s %8lld\n", fit_class_name(s->fit, s->schema, t, c[i].truth, a),
+		        fit_class_name(s->fit, s->schema, t, c[i].told, b), (long long)c[i].n);
+	free(c);
+}
+
+/* The whole matrix where it fits a line, else the commonest mistakes. */
+static void
+print_confusion(FILE *f, const Session *s, uint32_t t, const char *title, const Multiclass *m)
+{
+	char name[24];
+	int width = 1, label = 4;
+	if (!m->rows)
+		return;
+	fprintf(f, "\n%s of %s (%s%s)\n", m->n > 12 ? "commonest mistakes" : "confusion", s->schema->target[t].name, title,
+	        m->n > 12 ? "" : "; lines: actual, columns: predicted");
+	if (m->n > 12) {
+		print_mistakes(f, s, t, m);
+		return;
+	}
+	for (int64_t k = 0; k < m->n; k++) {
+		int n = (int)strlen(fit_class_name(s->fit, s->schema, t, k, name));
+		label = n > label ? n > 16 ? 16 : n : label;
+		for (int64_t i = 0; i < m->n; i++)
+			while (width < 12 && m->confusion[i * m->n + k] >= pow(10, width))
+				width++;
+	}
+	width = width < 5 ? 5 : width;
+	fprintf(f, "%*s", label, "");
+	for (int64_t k = 0; k < m->n; k++)
+		fprintf(f, " %*.*s", width, width, fit_class_name(s->fit, s->schema, t, k, name));
+	for (int64_t i = 0; i < m->n; i++) {
+		fprintf(f, "\n%*.*s", label, label, fit_class_name(s->fit, s->schema, t, i, name));
+		for (int64_t k = 0; k < m->n; k++)
+			fprintf(f, " %*lld", width, (long long)m->confusion[i * m->n + k]);
+	}
+	fputc('\n', f);
+}
+
+bool
+score_headline(const char *name)
+{
+	static const char *const metric[] = {".r2", ".roc_auc", ".accuracy", ".miou", ".bits_per_byte"};
+	const char *dot = strrchr(name, '.');
+	for (size_t i = 0; dot && i < LEN(metric); i++)
+		if (!strcmp(dot, metric[i]))
+			return true;
+	return !strcmp(name, "loss");
 }
 
 void
@@ -247,6 +486,8 @@ scores_print(FILE *f, const Session *s, const char *const *title, const Scores *
 	}
 	for (uint32_t t = 0; s->schema && t < s->schema->ntarget; t++) {
 		const Classification *c = &sc[n - 1].binary[t];
+		if (sc[n - 1].multi[t].confusion)
+			print_confusion(f, s, t, title[n - 1], &sc[n - 1].multi[t]);
 		if (!sc[n - 1].seen[t])
 			continue;
 		fprintf(f, "\nconfusion of %s (%s, 1 from probability %g on)\n", s->schema->target[t].name, title[n - 1], c->threshold);
@@ -290,6 +531,8 @@ eval_data(Session *s, const Options *o, const Checkpoint *c, const char *path, E
 		return false;
 	if (o->split_seed < 0)
 		s->split_seed = checkpoint_number(c, "split_seed", s->split_seed);
+	if (o->fold < 0)
+		s->fold = (int64_t)checkpoint_number(c, "fold", (uint64_t)s->fold);
 	bool ok = session_build(s, o, report, e) && session_same_data(s, c, path, e);
 	return close_output(report, o->report, e) && ok;
 }

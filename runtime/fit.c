@@ -106,6 +106,12 @@ fit_vocab(const PlanInput *in, const Rows *r, const Expr *x, Dict *vocab)
 /* ---- numbers ---- */
 
 static int
+by_bytes(const void *x, const void *y)
+{
+	return strcmp(*(char *const *)x, *(char *const *)y);
+}
+
+static int
 by_value(const void *x, const void *y)
 {
 	double a = *(const double *)x, b = *(const double *)y;
@@ -270,6 +276,56 @@ fit_number(const PlanTarget *t, const Rows *r, const Expr *x, TargetFit *f, Err 
 	return true;
 }
 
+/* Which values are which class. Where the model gives only their number: whole numbers below it are ids; other values
+   get ids in their order. A class is part of the question, so values of all splits count. */
+static bool
+fit_class(const PlanTarget *t, const Rows *r, const Expr *x, TargetFit *f, Err *e)
+{
+	Dict all = {0};
+	bool ids = true, ok = true;
+	f->positive_weight = 1;
+	f->scale.std = 1;
+	for (int64_t i = 0; i < r->kept; i++) {
+		const char *v = expr_text(x, r->order[i]);
+		ids = ids && class_id(t, f, v) >= 0;
+		if (!ids && t->nlabel) {
+			const char *near = nearest_name(v, (const char *const *)t->label, t->nlabel);
+			return fail(e, "%s: target %s: '%.60s' at %s:%lld is none of its classes%s%s%s", t->loc, t->name, v, r->file,
+			            (long long)r->line[r->order[i]], near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+		}
+		if (t->nlabel)
+			continue;
+		dict_add(&all, v);
+		if (all.n > (uint64_t)t->size) {
+			ok = fail(e, "%s: target %s: more than %lld different values: '%.60s' at %s:%lld is one more; raise classes, or choose another column", t->loc,
+			          t->name, (long long)t->size, v, r->file, (long long)r->line[r->order[i]]);
+			break;
+		}
+	}
+	if (ok && !ids) {
+		qsort(all.word, all.n, sizeof *all.word, by_bytes);
+		for (uint32_t i = 0; i < all.n; i++)
+			dict_add(&f->classes, all.word[i]);
+	}
+	dict_free(&all);
+	return ok;
+}
+
+/* Nothing to fit: tensors, labels, next. */
+static bool
+fit_nothing(const PlanTarget *t, const Rows *r, const Expr *x, TargetFit *f, Err *e)
+{
+	(void)t, (void)r, (void)x, (void)e;
+	f->positive_weight = 1;
+	f->scale.std = 1;
+	return true;
+}
+
+static bool (*const fit_target[])(const PlanTarget *, const Rows *, const Expr *, TargetFit *, Err *) = {
+	[TG_NUMBER] = fit_number, [TG_BINARY] = fit_binary, [TG_CLASS] = fit_class,
+	[TG_LABELS] = fit_nothing, [TG_TENSOR] = fit_nothing, [TG_NEXT] = fit_nothing,
+};
+
 /* ---- all ---- */
 
 Fit *
@@ -283,7 +339,8 @@ fit_new(const PlanData *d)
 	for (uint32_t i = 0; i < d->ninput; i++) {
 		f->input[i].name = xstrdup(d->input[i].name);
 		f->input[i].number = d->input[i].kind == IN_NUMBER;
-		f->input[i].words = !f->input[i].number && d->input[i].ids == 1;
+		f->input[i].tensor = d->input[i].kind == IN_TENSOR;
+		f->input[i].words = d->input[i].kind >= IN_CATEGORY && d->input[i].kind <= IN_TAGS && d->input[i].ids == 1;
 	}
 	for (uint32_t i = 0; i < d->ntarget; i++)
 		f->target[i].name = xstrdup(d->target[i].name);
@@ -311,7 +368,7 @@ fit_build(Source *s, const Rows *r, Fit **out, Err *e)
 		}
 	}
 	for (uint32_t i = 0; i < d->ntarget && !e->set; i++)
-		(d->target[i].kind == TG_BINARY ? fit_binary : fit_number)(&d->target[i], r, &r->expr[d->ninput + i], &f->target[i], e);
+		fit_target[d->target[i].kind](&d->target[i], r, &r->expr[d->ninput + i], &f->target[i], e);
 	if (e->set) {
 		fit_free(f);
 		return false;
@@ -327,10 +384,14 @@ fit_free(Fit *f)
 		return;
 	for (uint32_t i = 0; i < f->ninput; i++) {
 		dict_free(&f->input[i].vocab);
+		free(f->input[i].mean);
+		free(f->input[i].std);
 		free(f->input[i].name);
 	}
-	for (uint32_t i = 0; i < f->ntarget; i++)
+	for (uint32_t i = 0; i < f->ntarget; i++) {
+		dict_free(&f->target[i].classes);
 		free(f->target[i].name);
+	}
 	for (uint32_t i = 0; i < f->ncolumn; i++) {
 		free(f->column[i].table);
 		free(f->column[i].name);
@@ -341,9 +402,32 @@ fit_free(Fit *f)
 	free(f);
 }
 
+/* "image.mean.0" of an input's channels. */
+static bool
+channel_scalar(const InputFit *f, const char *name, double *out)
+{
+	size_t n = strlen(f->name);
+	bool mean;
+	char *end;
+	if (strncmp(name, f->name, n) || name[n] != '.')
+		return false;
+	mean = !strncmp(name + n, ".mean.", 6);
+	if (!mean && strncmp(name + n, ".std.", 5))
+		return false;
+	const char *digits = name + n + (mean ? 6 : 5);
+	unsigned long k = strtoul(digits, &end, 10);
+	if (end == digits || *end || k >= f->nchannel)
+		return false;
+	*out = mean ? f->mean[k] : f->std[k];
+	return true;
+}
+
 bool
 fit_scalar(const Fit *f, const char *name, double *out)
 {
+	for (uint32_t i = 0; i < f->ninput; i++)
+		if (channel_scalar(&f->input[i], name, out))
+			return true;
 	for (uint32_t i = 0; i < f->ntarget; i++) {
 		size_t n = strlen(f->target[i].name);
 		const TargetFit *t = &f->target[i];
@@ -361,6 +445,18 @@ fit_scalar(const Fit *f, const char *name, double *out)
 		}
 	}
 	return false;
+}
+
+const char *
+fit_class_name(const Fit *f, const PlanData *d, uint32_t target, int64_t id, char buf[24])
+{
+	const PlanTarget *t = &d->target[target];
+	if (id < t->nlabel)
+		return t->label[id];
+	if (f && id < f->target[target].classes.n)
+		return f->target[target].classes.word[id];
+	snprintf(buf, 24, "%lld", (long long)id);
+	return buf;
 }
 
 double

@@ -3,8 +3,10 @@
    {"version": 1,
     "columns": {"posts": {"Plays": "integer", ...}},       how each table column was stored
     "inputs":  {"length": {"impute": 15, "mean": ..., "std": ..., "min": ..., "max": ...},
-                "caption": {"vocabulary": ["the", ...]}},  the first word has id 2
-    "targets": {"viral": {"threshold": ..., "mean": 0.1, "positive_weight": 9, ...}}} */
+                "caption": {"vocabulary": ["the", ...]},   the first word has id 2
+                "image": {"mean": [0.49, ...], "std": [...]}},  of each channel, where it is asked for
+    "targets": {"viral": {"threshold": ..., "mean": 0.1, "positive_weight": 9, ...},
+                "species": {.., "classes": ["cat", ...]}}} the first has id 0 */
 #include "data_impl.h"
 
 #include <jansson.h>
@@ -49,6 +51,14 @@ input_to_json(const InputFit *f)
 		for (uint32_t i = 0; i < f->vocab.n; i++)
 			json_array_append_new(list, json_string(f->vocab.word[i]));
 		json_object_set_new(o, "vocabulary", list);
+	} else if (f->nchannel) {
+		json_t *mean = json_array(), *std = json_array();
+		for (uint32_t i = 0; i < f->nchannel; i++) {
+			json_array_append_new(mean, json_real(f->mean[i]));
+			json_array_append_new(std, json_real(f->std[i]));
+		}
+		json_object_set_new(o, "mean", mean);
+		json_object_set_new(o, "std", std);
 	}
 	return o;
 }
@@ -60,6 +70,12 @@ target_to_json(const TargetFit *f)
 #define X(key, member) json_object_set_new(o, #key, json_real(f->member));
 	TARGET_FIELDS(X)
 #undef X
+	if (f->classes.n) {
+		json_t *list = json_array();
+		for (uint32_t i = 0; i < f->classes.n; i++)
+			json_array_append_new(list, json_string(f->classes.word[i]));
+		json_object_set_new(o, "classes", list);
+	}
 	return o;
 }
 
@@ -114,6 +130,38 @@ get_vocab(const json_t *o, const PlanInput *in, Dict *d, Err *e)
 }
 
 static void
+get_channels(const json_t *o, const PlanInput *in, InputFit *f, Err *e)
+{
+	size_t c = (size_t)in->dim[in->ndim - 1];
+	const json_t *mean = json_object_get(o, "mean"), *std = json_object_get(o, "std");
+	if (json_array_size(mean) != c || json_array_size(std) != c) {
+		fail(e, "fitted values: input %s has no mean and std of %zu channels; they belong to another model", in->name, c);
+		return;
+	}
+	f->mean = xcalloc(c, sizeof *f->mean);
+	f->std = xcalloc(c, sizeof *f->std);
+	for (f->nchannel = 0; f->nchannel < c; f->nchannel++) {
+		f->mean[f->nchannel] = json_number_value(json_array_get(mean, f->nchannel));
+		f->std[f->nchannel] = json_number_value(json_array_get(std, f->nchannel));
+		if (!(f->std[f->nchannel] > 0))
+			fail(e, "fitted values: input %s has a standard deviation that is not positive", in->name);
+	}
+}
+
+static void
+get_classes(const json_t *o, const PlanTarget *t, TargetFit *f, Err *e)
+{
+	const json_t *list = json_object_get(o, "classes");
+	if (json_array_size(list) > (size_t)t->size)
+		fail(e, "fitted values: target %s has more than %lld classes; they belong to another model", t->name, (long long)t->size);
+	for (size_t i = 0; i < json_array_size(list) && !e->set; i++) {
+		const char *w = json_string_value(json_array_get(list, i));
+		if (!w || dict_add(&f->classes, w) != i)
+			fail(e, "fitted values: target %s: class %zu is not a string or stands there twice", t->name, i);
+	}
+}
+
+static void
 get_input(const json_t *o, const PlanInput *in, InputFit *f, Err *e)
 {
 	if (!json_is_object(o)) {
@@ -126,6 +174,8 @@ get_input(const json_t *o, const PlanInput *in, InputFit *f, Err *e)
 #undef X
 	} else if (f->words) {
 		get_vocab(o, in, &f->vocab, e);
+	} else if (f->tensor && (in->scale & SC_ZSCORE)) {
+		get_channels(o, in, f, e);
 	}
 }
 
@@ -139,6 +189,8 @@ get_target(const json_t *o, const PlanTarget *t, TargetFit *f, Err *e)
 #define X(key, member) get_number(o, t->name, #key, &f->member, e);
 	TARGET_FIELDS(X)
 #undef X
+	if (t->kind == TG_CLASS)
+		get_classes(o, t, f, e);
 }
 
 static void

@@ -4,7 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const input_kind[] = {[IN_NUMBER] = "number", [IN_CATEGORY] = "category", [IN_TEXT] = "text", [IN_TAGS] = "tags"};
+static const char *const input_kind[] = {[IN_NUMBER] = "number", [IN_CATEGORY] = "category", [IN_TEXT] = "text", [IN_TAGS] = "tags",
+	[IN_TENSOR] = "tensor", [IN_SEQUENCE] = "sequence"};
+static const char *const target_kind[] = {
+	[TG_NUMBER] = "number", [TG_BINARY] = "binary", [TG_CLASS] = "class", [TG_LABELS] = "labels", [TG_TENSOR] = "tensor", [TG_NEXT] = "next",
+};
 static const char *const ids_kind[] = {"value", "vocabulary", "hash"};
 static const char *const missing_kind[] = {
 	[MISS_ZERO] = "zero", [MISS_CONSTANT] = "constant", [MISS_MEAN] = "mean",
@@ -25,37 +29,8 @@ print_scale(uint32_t bits)
 		fputs(" zscore", stdout);
 	if (bits & SC_MINMAX)
 		fputs(" minmax", stdout);
-}
-
-static void
-print_data(const PlanData *d)
-{
-	printf("\ndata    %s%s%s\n", d->rows, d->where[0] ? " where " : "", d->where);
-	for (uint32_t i = 0; i < d->ntable; i++)
-		printf("        table %s = %s\n", d->table[i].name, d->table[i].path);
-	printf("        split train %g, val %g, test %g%s%s, seed %llu\n", d->train, d->val, d->test, d->group[0] ? ", by " : "", d->group,
-	       (unsigned long long)d->seed);
-	puts("\ninputs");
-	for (uint32_t i = 0; i < d->ninput; i++) {
-		const PlanInput *in = &d->input[i];
-		printf("  %-24s %-9s", in->name, NAME_OF(input_kind, in->kind));
-		if (in->kind == IN_NUMBER) {
-			print_scale(in->scale);
-			printf("  missing: %s", NAME_OF(missing_kind, in->missing));
-		} else {
-			printf(" %lld x %lld ids by %s", (long long)in->width, (long long)in->size, NAME_OF(ids_kind, in->ids));
-		}
-		printf("  from %s\n", in->from);
-	}
-	puts("\ntargets");
-	for (uint32_t i = 0; i < d->ntarget; i++) {
-		const PlanTarget *t = &d->target[i];
-		printf("  %-24s %-9s", t->name, t->kind == TG_BINARY ? "binary" : "number");
-		print_scale(t->scale);
-		if (t->kind == TG_BINARY && t->above != AB_CONDITION)
-			printf(" above %s %g", t->above == AB_QUANTILE ? "quantile" : "value", t->threshold);
-		printf("  from %s\n", t->from);
-	}
+	if (bits & SC_UNIT)
+		fputs(" unit", stdout);
 }
 
 static void
@@ -68,6 +43,58 @@ print_shape(uint32_t dtype, uint32_t n, const int64_t *dim, int width)
 	text_puts(&t, "]");
 	printf("%-*s", width, t.s);
 	free(t.s);
+}
+
+static void
+print_table(const PlanTable *t)
+{
+	static const char *const part[NPART] = {"", "train ", "val ", "test "};
+	printf("        table %s =", t->name);
+	if (!t->nfile)
+		printf(" %s", t->path);
+	for (uint32_t k = 0; k < t->nfile; k++)
+		printf("%s %s%s%s%s", k ? "," : "", t->file[k].part < NPART ? part[t->file[k].part] : "", t->file[k].name, *t->file[k].name ? " " : "", t->file[k].path);
+	putchar('\n');
+}
+
+static void
+print_data(const PlanData *d)
+{
+	printf("\ndata    %s%s%s\n", d->rows, d->where[0] ? " where " : "", d->where);
+	for (uint32_t i = 0; i < d->ntable; i++)
+		print_table(&d->table[i]);
+	printf("        split train %g, val %g, test %g%s%s, seed %llu\n", d->train, d->val, d->test, d->group[0] ? ", by " : "", d->group,
+	       (unsigned long long)d->seed);
+	puts("\ninputs");
+	for (uint32_t i = 0; i < d->ninput; i++) {
+		const PlanInput *in = &d->input[i];
+		printf("  %-24s %-9s", in->name, NAME_OF(input_kind, in->kind));
+		if (in->kind == IN_NUMBER) {
+			print_scale(in->scale);
+			printf("  missing: %s", NAME_OF(missing_kind, in->missing));
+		} else if (in->kind == IN_TENSOR) {
+			print_shape(in->dtype, in->ndim, in->dim, 0);
+			print_scale(in->scale);
+		} else if (in->kind == IN_SEQUENCE) {
+			printf(" windows of %lld bytes", (long long)in->width);
+		} else {
+			printf(" %lld x %lld ids by %s", (long long)in->width, (long long)in->size, NAME_OF(ids_kind, in->ids));
+		}
+		printf("  from %s\n", in->from);
+	}
+	puts("\ntargets");
+	for (uint32_t i = 0; i < d->ntarget; i++) {
+		const PlanTarget *t = &d->target[i];
+		printf("  %-24s %-9s", t->name, NAME_OF(target_kind, t->kind));
+		if (t->kind == TG_LABELS || t->kind == TG_TENSOR)
+			print_shape(t->kind == TG_LABELS ? DT_U8 : t->dtype, t->ndim, t->dim, 0);
+		print_scale(t->scale);
+		if (t->kind == TG_CLASS || t->kind == TG_LABELS)
+			printf(" %lld classes", (long long)t->size);
+		if (t->kind == TG_BINARY && t->above != AB_CONDITION)
+			printf(" above %s %g", t->above == AB_QUANTILE ? "quantile" : "value", t->threshold);
+		printf("  from %s\n", t->from);
+	}
 }
 
 static void

@@ -1,5 +1,5 @@
 /* Quality of predictions, in double on the host: errors of a regression; counts, ranking and log loss of a
-   binary classification. Sums are compensated (Neumaier 1974), the variance takes two passes, ranking is one radix
+   binary classification; counts of several classes. Sums are compensated (Neumaier 1974), the variance takes two passes, ranking is one radix
    sort and one sweep over groups of equal scores (ROC-AUC as the Mann-Whitney statistic, ties half; average
    precision as the step-wise sum of (R_k - R_k-1) P_k), so everything is O(n) and the same on every machine.
    A NaN among the inputs makes every real-valued metric NaN and every count 0: a broken model has no score.
@@ -162,4 +162,91 @@ metrics_binary(const float *prob, const float *target, int64_t n, double thresho
 	c.f1 = ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn);
 	c.log_loss = sum_value(loss) / (double)n;
 	return c;
+}
+
+/* ---- several classes ---- */
+
+void
+multiclass_open(Multiclass *m, int64_t n)
+{
+	*m = (Multiclass){.n = n};
+	if (n <= MAX_CONFUSION)
+		m->confusion = xcalloc((size_t)(n * n), sizeof *m->confusion);
+}
+
+void
+multiclass_close(Multiclass *m)
+{
+	free(m->confusion);
+	*m = (Multiclass){0};
+}
+
+static void
+count_pair(Multiclass *m, int64_t truth, int64_t told)
+{
+	m->rows++;
+	m->right += truth == told;
+	if (m->confusion)
+		m->confusion[truth * m->n + told]++;
+}
+
+/* The first of the largest is told; of equal ones the lower class stands before. */
+void
+multiclass_rows(Multiclass *m, const float *prob, const int32_t *truth, int64_t rows)
+{
+	Sum loss = {m->log_loss, 0};
+	for (int64_t r = 0; r < rows; r++, prob += m->n) {
+		int64_t told = 0, before = 0, t = truth[r];
+		for (int64_t k = 0; k < m->n; k++) {
+			m->broken = m->broken || isnan(prob[k]);
+			told = prob[k] > prob[told] ? k : told;
+			before += prob[k] > prob[t] || (prob[k] == prob[t] && k < t);
+		}
+		m->top5 += before < 5;
+		sum_add(&loss, log_loss(prob[t], true));
+		count_pair(m, t, told);
+	}
+	m->log_loss = sum_value(loss);
+}
+
+void
+multiclass_labels(Multiclass *m, const uint8_t *told, const uint8_t *truth, int64_t n, int64_t ignore)
+{
+	for (int64_t i = 0; i < n; i++)
+		if (truth[i] != ignore)
+			count_pair(m, truth[i], told[i]);
+}
+
+MulticlassScores
+multiclass_scores(const Multiclass *m)
+{
+	MulticlassScores s = {NAN, NAN, NAN, NAN, NAN, NAN, NAN};
+	Sum precision = {0}, recall = {0}, f1 = {0}, iou = {0};
+	int64_t seen = 0;
+	if (!m->rows || m->broken)
+		return s;
+	s.accuracy = ratio(m->right, m->rows);
+	s.top5 = ratio(m->top5, m->rows);
+	s.log_loss = m->log_loss / (double)m->rows;
+	if (!m->confusion)
+		return s;
+	for (int64_t k = 0; k < m->n; k++) {
+		int64_t truth = 0, told = 0, both = m->confusion[k * m->n + k];
+		for (int64_t j = 0; j < m->n; j++) {
+			truth += m->confusion[k * m->n + j];
+			told += m->confusion[j * m->n + k];
+		}
+		if (!truth && !told)
+			continue;
+		seen++;
+		sum_add(&precision, ratio(both, told));
+		sum_add(&recall, ratio(both, truth));
+		sum_add(&f1, ratio(2 * both, truth + told));
+		sum_add(&iou, ratio(both, truth + told - both));
+	}
+	s.precision = sum_value(precision) / (double)seen;
+	s.recall = sum_value(recall) / (double)seen;
+	s.f1 = sum_value(f1) / (double)seen;
+	s.miou = sum_value(iou) / (double)seen;
+	return s;
 }

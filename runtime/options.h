@@ -25,11 +25,13 @@
 	X(epochs, INT, "epochs", 0, "N", 1, -1, "t", "epochs, in place of the plan's") \
 	X(seed, INT, "seed", 0, "N", 0, -1, "tb", "seed of all random numbers, in place of the plan's") \
 	X(split_seed, INT, "split-seed", 0, "N", 0, -1, "te", "seed of the split, in place of the plan's (eval: the checkpoint's)") \
+	X(fold, INT, "fold", 0, "K", 1, -1, "te", "which of the model's folds tests, in place of the plan's (eval: as in training)") \
 	X(ckpt, STR, "ckpt", 0, "FILE", 0, NULL, "epi", "checkpoint: a file, or best or last of the run (default best)") \
 	X(split, STR, "split", 0, "NAME", 0, "test", "e", "train, val or test")                     \
-	X(in, STR, "in", 'i', "FILE", 0, NULL, "p", "CSV file of raw rows; replaces the plan's first table") \
+	X(in, STR, "in", 'i', "FILE", 0, NULL, "p", "file of raw rows (of arrays: of the first column); replaces the plan's first table") \
 	X(set, PAIRS, "set", 0, "COLUMN=VALUE ...", 0, NULL, "p", "one typed row in place of a file; other columns are missing") \
 	X(format, STR, "format", 0, "NAME", 0, NULL, "p", "csv, jsonl or text (default csv; text for --set)") \
+	X(png, STR, "png", 0, "FILE", 0, NULL, "p", "write predicted pictures and other outputs there, as one page") \
 	X(table, PAIRS, "table", 0, "NAME=FILE ...", 0, NULL, "tepb", "another file for a table of the plan") \
 	X(cache, STR, "cache", 0, "DIR", 0, NULL, "teb", "folder of encoded columns (default: columns/ in the user's cache)") \
 	X(no_cache, FLAG, "no-cache", 0, NULL, 0, false, "teb", "neither read nor write encoded columns") \

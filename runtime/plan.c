@@ -72,12 +72,18 @@ const Record *plan_record(void) { return record_Plan(); }
 
 /* Names in the order of the enums in plan.h. */
 static const FieldNames names_table[] = {
-	NAMES(PlanInput, kind, false, "number", "category", "text", "tags")
-	NAMES(PlanInput, scale, true, "log1p", "zscore", "minmax")
+	NAMES(PlanFile, part, false, "any", "train", "val", "test")
+	DTYPE_FIELD(PlanShape, dtype)
+	NAMES(PlanTable, kind, false, "csv", "tsv", "lines", "bytes", "idx", "npy", "npz", "raw", "cifar", "cifar100", "wav", "images")
+	NAMES(PlanTable, latin1, false, "no", "yes")
+	NAMES(PlanInput, kind, false, "number", "category", "text", "tags", "tensor", "sequence")
+	NAMES(PlanInput, scale, true, "log1p", "zscore", "minmax", "unit")
+	DTYPE_FIELD(PlanInput, dtype)
+	DTYPE_FIELD(PlanTarget, dtype)
 	NAMES(PlanInput, missing, false, "zero", "constant", "mean", "median", "mode", "drop")
 	NAMES(PlanInput, ids, false, "value", "vocabulary", "hash")
-	NAMES(PlanTarget, kind, false, "number", "binary")
-	NAMES(PlanTarget, scale, true, "log1p", "zscore", "minmax")
+	NAMES(PlanTarget, kind, false, "number", "binary", "class", "labels", "tensor", "next")
+	NAMES(PlanTarget, scale, true, "log1p", "zscore", "minmax", "unit")
 	NAMES(PlanTarget, above, false, "condition", "value", "quantile")
 	DTYPE_FIELD(PlanState, dtype)
 	NAMES(PlanState, space, false, "param", "opt", "stat")
@@ -485,6 +491,37 @@ plan_load(Arena *a, const char *path, Err *e)
 	else if (!plan_verify(p, &why))
 		fail(e, "%s: the plan is not sound: %s: compile the model again", path, why.msg);
 	return why.set ? NULL : p;
+}
+
+DType
+column_dtype(const PlanData *d, uint32_t i)
+{
+	static const DType input[] = {DT_F32, DT_I32, DT_I32, DT_I32, DT_F32, DT_U8}, target[] = {DT_F32, DT_F32, DT_I32, DT_U8, DT_F32, DT_U8};
+	if (i < d->ninput)
+		return d->input[i].kind == IN_TENSOR ? (DType)d->input[i].dtype : input[d->input[i].kind];
+	const PlanTarget *t = &d->target[i - d->ninput];
+	return t->kind == TG_TENSOR ? (DType)t->dtype : target[t->kind];
+}
+
+int64_t
+column_width(const PlanData *d, uint32_t i)
+{
+	if (i < d->ninput)
+		return d->input[i].width;
+	const PlanTarget *t = &d->target[i - d->ninput];
+	return t->kind == TG_NEXT ? 0 : t->kind == TG_LABELS || t->kind == TG_TENSOR ? t->width : 1;
+}
+
+int64_t
+column_tail(const PlanData *d, uint32_t i)
+{
+	return i < d->ninput && d->input[i].kind == IN_SEQUENCE;
+}
+
+const char *
+column_name(const PlanData *d, uint32_t i)
+{
+	return i < d->ninput ? d->input[i].name : d->target[i - d->ninput].name;
 }
 
 const PlanTargetset *

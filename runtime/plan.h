@@ -46,36 +46,61 @@ extern const char *const space_names[NSPACE];
 
 /* ---- data: tables to columns ---- */
 
-typedef enum InputKind { IN_NUMBER, IN_CATEGORY, IN_TEXT, IN_TAGS } InputKind;
-typedef enum Scale { SC_LOG1P = 1, SC_ZSCORE = 2, SC_MINMAX = 4 } Scale; /* log1p first, then one of the others */
+typedef enum TableKind {
+	TB_CSV, TB_TSV, TB_LINES, TB_BYTES, TB_IDX, TB_NPY, TB_NPZ, TB_RAW, TB_CIFAR, TB_CIFAR100, TB_WAV, TB_IMAGES, NTABLE
+} TableKind;
+typedef enum FilePart { PART_ANY, PART_TRAIN, PART_VAL, PART_TEST, NPART } FilePart; /* which split the rows of a file are in; ANY: as data.split says */
+typedef enum InputKind { IN_NUMBER, IN_CATEGORY, IN_TEXT, IN_TAGS, IN_TENSOR, IN_SEQUENCE } InputKind;
+typedef enum Scale { SC_LOG1P = 1, SC_ZSCORE = 2, SC_MINMAX = 4, SC_UNIT = 8 } Scale; /* log1p first, then one of the others */
 typedef enum Missing { MISS_ZERO, MISS_CONSTANT, MISS_MEAN, MISS_MEDIAN, MISS_MODE, MISS_DROP } Missing;
-typedef enum TargetKind { TG_NUMBER, TG_BINARY } TargetKind;
+typedef enum TargetKind { TG_NUMBER, TG_BINARY, TG_CLASS, TG_LABELS, TG_TENSOR, TG_NEXT } TargetKind;
 typedef enum Above { AB_CONDITION, AB_VALUE, AB_QUANTILE } Above;
 
+#define PLAN_FILE(F, L)                                                                             \
+	F(STR, name)   /* the column that it fills (idx, npy, raw), or the label of its rows (lines); else "" */ \
+	F(STR, path)   /* a file, or a folder (wav, images) */                                      \
+	F(U32, part)   /* FilePart */
+#define PLAN_SHAPE(F, L)                                                                            \
+	F(STR, name)   /* a column, or "" for the only one */                                       \
+	F(U32, dtype)  /* u8, f32 */                                                                \
+	F(INTS, dim)   /* of one row */
 #define PLAN_TABLE(F, L)                                                                            \
 	F(STR, name)                                                                                \
-	F(STR, path)   /* CSV or CSV.gz, as the model file says it */                               \
-	F(STR, loc)    /* model.yaml:line:col, for messages */
+	F(STR, path)   /* of the only file, as the model file says it; "" where `file` lists them */ \
+	F(STR, loc)    /* model.yaml:line:col, for messages */                                      \
+	F(U32, kind)   /* TableKind */                                                              \
+	F(U32, latin1) /* lines: the text is ISO 8859-1, not UTF-8 */                               \
+	L(PlanFile, file)                                                                           \
+	L(PlanShape, shape) /* raw: of each column; wav, images: of the only one */                  \
+	F(I64, window) /* bytes: of a row */
 #define PLAN_INPUT(F, L)                                                                            \
 	F(STR, name)                                                                                \
-	F(U32, kind)   /* InputKind; the column is f32 for a number, i32 ids otherwise */           \
+	F(U32, kind)   /* InputKind; the column: see column_dtype */                              \
 	F(STR, from)   /* SQL expression over the joined row */                                     \
-	F(U32, scale)  /* Scale bits, numbers only */                                               \
+	F(U32, scale)  /* Scale bits: numbers; tensors, of which unit and zscore */               \
 	F(U32, missing)/* Missing, numbers only; others get id 0 */                                 \
 	F(F64, missing_value)                                                                       \
-	F(I64, width)  /* elements a row: text tokens, tags; else 1 */                              \
+	F(I64, width)  /* elements a row: text tokens, tags, of a tensor, bytes of a sequence; else 1 */ \
 	F(I64, size)   /* ids: 0 missing or padding, 1 unknown (vocabulary only), the rest fitted or hashed */ \
 	F(U32, ids)    /* 0 the value is the id, 1 vocabulary fitted on the training split, 2 hash */ \
 	F(I64, min_count) /* a word seen less often in the training split is unknown */             \
-	F(STR, loc)
+	F(STR, loc)                                                                                 \
+	F(U32, dtype)  /* tensors: u8 or f32, of the column */                                      \
+	F(INTS, dim)   /* tensors: of one row; the last is the channel that zscore is fitted for */
 #define PLAN_TARGET(F, L)                                                                           \
 	F(STR, name)                                                                                \
-	F(U32, kind)   /* TargetKind; the column is f32, 0 or 1 for binary */                       \
-	F(STR, from)                                                                                \
+	F(U32, kind)   /* TargetKind; the column: see column_dtype */                             \
+	F(STR, from)   /* next: the sequence input that it follows; it has no column of its own */ \
 	F(U32, scale)  /* Scale bits: the model learns the scaled value, predictions are scaled back */ \
 	F(U32, above)  /* Above, binary: `from` is a condition, or is compared (>) with a value or training quantile */ \
 	F(F64, threshold)                                                                           \
-	F(STR, loc)
+	F(STR, loc)                                                                                 \
+	F(U32, dtype)  /* tensors: u8 or f32 */                                                     \
+	F(INTS, dim)   /* labels, tensors: of one row */                                            \
+	F(I64, width)  /* their elements */                                                         \
+	F(I64, size)   /* class, labels: how many classes */                                        \
+	F(STRS, label) /* their names, all of them, or none: found in the data where the values are no ids */ \
+	F(I64, ignore) /* labels: the value that counts nowhere, or -1 */
 #define PLAN_DATA(F, L)                                                                             \
 	L(PlanTable, table)                                                                         \
 	F(STR, rows)   /* what follows FROM */                                                      \
@@ -91,7 +116,11 @@ typedef enum Above { AB_CONDITION, AB_VALUE, AB_QUANTILE } Above;
 	F(STR, base)   /* folder of the model file: relative table paths start there */             \
 	F(STR, loc)    /* of rows */                                                                \
 	F(STR, where_loc)                                                                           \
-	F(STR, split_loc)
+	F(STR, split_loc)                                                                           \
+	F(STR, given)  /* SQL expression: train, val, test or NULL, where a row is fixed; or "" */   \
+	F(STR, order)  /* SQL expression: rows are split in its order, not at random; or "" */      \
+	F(I64, folds)  /* 0: none; else the rows in as many parts, the fold-th of which tests */    \
+	F(I64, fold)   /* from 1 */
 
 /* ---- state: what a checkpoint holds ---- */
 
@@ -169,8 +198,8 @@ typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO } InstrKind;
 
 #define PLAN_OUTPUT(F, L)                                                                           \
 	F(STR, name)                                                                                \
-	F(STR, role)   /* "prediction" [batch] of target `name` (a probability for binary); "loss" [batch], eval only, named
-	                  as in train.losses; "value" anything else */                              \
+	F(STR, role)   /* "prediction" [batch, ..] of target `name` (binary: a probability; class: one a class; labels: ids);
+	                  "loss" [batch], eval only, named as in train.losses; "value" what predict writes, too */ \
 	F(U32, dtype)                                                                               \
 	F(INTS, dim)                                                                                \
 	L(PlanRef, ref) /* exactly one */
@@ -218,7 +247,7 @@ typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO } InstrKind;
 
 /* name in C, rows */
 #define PLAN_RECORDS(R)                                                                             \
-	R(PlanTable, PLAN_TABLE) R(PlanInput, PLAN_INPUT) R(PlanTarget, PLAN_TARGET)                \
+	R(PlanFile, PLAN_FILE) R(PlanShape, PLAN_SHAPE) R(PlanTable, PLAN_TABLE) R(PlanInput, PLAN_INPUT) R(PlanTarget, PLAN_TARGET)                \
 	R(PlanData, PLAN_DATA) R(PlanState, PLAN_STATE) R(PlanRef, PLAN_REF)                        \
 	R(PlanCubin, PLAN_CUBIN) R(PlanModule, PLAN_MODULE) R(PlanKernel, PLAN_KERNEL)              \
 	R(PlanGemm, PLAN_GEMM) R(PlanInstr, PLAN_INSTR) R(PlanOutput, PLAN_OUTPUT)                  \
@@ -237,6 +266,17 @@ typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO } InstrKind;
 #define PLAN_FIELD_LIST(rec, name) rec *name; uint32_t n##name;
 #define PLAN_STRUCT(rec, rows) typedef struct rec { rows(PLAN_FIELD, PLAN_FIELD_LIST) } rec;
 PLAN_RECORDS(PLAN_STRUCT)
+
+/* Data columns: inputs, then targets.
+     number, binary                f32 [1]
+     category, text, tags, class   i32 [width] ids
+     labels                        u8 [width]
+     tensors                       u8 or f32 [width]
+     sequence                      u8, rows of width bytes one after the other, and one byte more: see column_tail */
+DType column_dtype(const PlanData *d, uint32_t i);
+int64_t column_width(const PlanData *d, uint32_t i); /* elements a row; 0: next, which reads its input */
+int64_t column_tail(const PlanData *d, uint32_t i);  /* elements after the last row */
+const char *column_name(const PlanData *d, uint32_t i);
 
 /* Appends the encoded file to out. Same plan, same bytes. */
 void plan_encode(const Plan *p, Text *out);

@@ -166,16 +166,29 @@ check_unique(Check *c, const char *kind, const void *rows, size_t n, size_t stri
 }
 #define CHECK_UNIQUE(c, kind, rec, list, n) check_unique((c), (kind), (list), (n), sizeof(rec), offsetof(rec, name))
 
+/* Of a tensor column: elements of dims are width, the type is one that columns have. */
+static bool
+check_dims(Check *c, const char *what, const char *name, const int64_t *dim, uint32_t ndim, int64_t width, uint32_t dtype)
+{
+	int64_t n = 1;
+	for (uint32_t i = 0; i < ndim; i++)
+		if (dim[i] < 1 || __builtin_mul_overflow(n, dim[i], &n))
+			return bad(c, "%s %.100s: axis %" PRIu32 " has size %" PRId64, what, name, i, dim[i]);
+	if (!ndim || ndim > 6 || n != width || width > INT32_MAX / 4)
+		return bad(c, "%s %.100s: %" PRIu32 " axes of %" PRId64 " elements, the width is %" PRId64, what, name, ndim, n, width);
+	return dtype == DT_U8 || dtype == DT_F32 || bad(c, "%s %.100s: its elements are neither u8 nor f32", what, name);
+}
+
 static bool
 check_input(Check *c, const PlanInput *i)
 {
 	if (i->width < 1 || i->width > INT32_MAX / 4)
 		return bad(c, "input %.100s: width is %" PRId64, i->name, i->width);
-	if (i->kind != IN_NUMBER && (i->size < 1 || i->size > INT32_MAX))
+	if (i->kind != IN_NUMBER && i->kind != IN_TENSOR && (i->size < 1 || i->size > INT32_MAX))
 		return bad(c, "input %.100s: size is %" PRId64, i->name, i->size);
 	if ((i->scale & SC_ZSCORE) && (i->scale & SC_MINMAX))
 		return bad(c, "input %.100s: both zscore and minmax", i->name);
-	return true;
+	return i->kind != IN_TENSOR || check_dims(c, "input", i->name, i->dim, i->ndim, i->width, i->dtype);
 }
 
 static bool
@@ -185,6 +198,29 @@ check_target(Check *c, const PlanTarget *t)
 		return bad(c, "target %.100s: both zscore and minmax", t->name);
 	if (t->kind == TG_BINARY && t->above == AB_QUANTILE && !(t->threshold >= 0 && t->threshold <= 1))
 		return bad(c, "target %.100s: quantile is %g, not in 0 .. 1", t->name, t->threshold);
+	if ((t->kind == TG_CLASS || t->kind == TG_LABELS) && (t->size < 2 || t->size > (t->kind == TG_CLASS ? 1 << 24 : 256)))
+		return bad(c, "target %.100s: %" PRId64 " classes", t->name, t->size);
+	if (t->nlabel && t->nlabel != t->size)
+		return bad(c, "target %.100s: %" PRIu32 " names of %" PRId64 " classes", t->name, t->nlabel, t->size);
+	if (t->kind == TG_LABELS)
+		return check_dims(c, "target", t->name, t->dim, t->ndim, t->width, DT_U8);
+	return t->kind != TG_TENSOR || check_dims(c, "target", t->name, t->dim, t->ndim, t->width, t->dtype);
+}
+
+static bool
+check_table(Check *c, const PlanTable *t)
+{
+	if (t->kind == TB_BYTES && (t->window < 1 || t->window > INT32_MAX / 4))
+		return bad(c, "table %.100s: windows of %" PRId64 " bytes", t->name, t->window);
+	for (uint32_t i = 0; i < t->nshape; i++) {
+		int64_t n = 1;
+		const PlanShape *s = &t->shape[i];
+		for (uint32_t k = 0; k < s->ndim; k++)
+			if (s->dim[k] < 1 || __builtin_mul_overflow(n, s->dim[k], &n) || n > INT32_MAX / 4)
+				return bad(c, "table %.100s: the shape of %.100s is too large or not positive", t->name, s->name);
+		if (s->ndim > 6 || (s->dtype != DT_U8 && s->dtype != DT_F32))
+			return bad(c, "table %.100s: %.100s is no tensor of u8 or f32 of at most 6 axes", t->name, s->name);
+	}
 	return true;
 }
 
@@ -194,6 +230,11 @@ check_data(Check *c, const PlanData *d)
 	double sum = d->train + d->val + d->test;
 	if (!(d->train >= 0 && d->val >= 0 && d->test >= 0 && sum > 1 - 1e-6 && sum < 1 + 1e-6))
 		return bad(c, "split: the shares %g, %g and %g do not sum to 1", d->train, d->val, d->test);
+	if (d->folds && (d->folds < 2 || d->folds > INT32_MAX || d->fold < 1 || d->fold > d->folds))
+		return bad(c, "split: fold %" PRId64 " of %" PRId64, d->fold, d->folds);
+	for (uint32_t i = 0; i < d->ntable; i++)
+		if (!check_table(c, &d->table[i]))
+			return false;
 	for (uint32_t i = 0; i < d->ninput; i++)
 		if (!check_input(c, &d->input[i]))
 			return false;
@@ -308,7 +349,7 @@ check_data_ref(Check *c, const PlanRef *r, const char *what, bool written)
 		return bad(c, "%s is written but lies in the data", what);
 	if (r->off >= columns)
 		return bad(c, "%s is data column %" PRIu64 " of %" PRIu64, what, r->off, columns);
-	uint64_t row = 4 * (r->off < d->ninput ? (uint64_t)d->input[r->off].width : 1);
+	uint64_t row = (uint64_t)column_width(d, (uint32_t)r->off) * dtype_bytes(column_dtype(d, (uint32_t)r->off));
 	if (r->bytes > row)
 		return bad(c, "%s takes %" PRIu64 " bytes a row of data column %" PRIu64 ", which has %" PRIu64, what,
 		           r->bytes, r->off, row);
@@ -424,6 +465,23 @@ check_instr(Check *c, const PlanInstr *in)
 	return in->kind != I_COPY || check_copy(c, in);
 }
 
+/* What a prediction has in a row: see PlanOutput.role. */
+static uint64_t
+prediction_width(const PlanData *d, const PlanTarget *t)
+{
+	switch (t->kind) {
+	case TG_CLASS: return (uint64_t)t->size;
+	case TG_LABELS:
+	case TG_TENSOR: return (uint64_t)t->width;
+	case TG_NEXT: /* a probability for each byte that may follow each */
+		for (uint32_t i = 0; i < d->ninput; i++)
+			if (!strcmp(d->input[i].name, t->from))
+				return (uint64_t)(d->input[i].width * t->size);
+		return 0;
+	default: return 1;
+	}
+}
+
 static bool
 check_role(Check *c, const PlanOutput *o, uint64_t n)
 {
@@ -431,10 +489,13 @@ check_role(Check *c, const PlanOutput *o, uint64_t n)
 	if (!prediction && strcmp(o->role, "loss"))
 		return !strcmp(o->role, "value") ||
 		       bad(c, "output %.100s: role \"%.100s\" is not prediction, loss or value", o->name, o->role);
-	if (n != (uint64_t)c->program->batch)
-		return bad(c, "output %.100s: a %s of %" PRIu64 " elements, not one a row", o->name, o->role, n);
-	for (uint32_t i = 0; prediction && !found && i < c->plan->data->ntarget; i++)
+	uint64_t a_row = 1;
+	for (uint32_t i = 0; prediction && !found && i < c->plan->data->ntarget; i++) {
 		found = !strcmp(c->plan->data->target[i].name, o->name);
+		a_row = found ? prediction_width(c->plan->data, &c->plan->data->target[i]) : 1;
+	}
+	if (n != (uint64_t)c->program->batch * a_row || (o->dtype != DT_F32 && n != (uint64_t)c->program->batch && o->dtype != DT_U8))
+		return bad(c, "output %.100s: a %s of %" PRIu64 " elements, not %" PRIu64 " a row", o->name, o->role, n, a_row);
 	return !prediction || found || bad(c, "output %.100s: predicts a target that the data does not have", o->name);
 }
 

@@ -1,6 +1,6 @@
 /* mmrun predict: raw rows through the checkpoint's own preprocessing (data_apply with its fit) and the eval program;
    CSV, JSON lines, or text for one typed row. Numbers are in the target's own units, binary targets a probability and
-   the label 0 or 1. */
+   the label 0 or 1, classes the likeliest with its probability; pictures go to a page of their own (pictures.c). */
 #include "session.h"
 
 #include <math.h>
@@ -9,12 +9,20 @@
 
 typedef enum Format { CSV, JSONL, TEXT } Format;
 
-/* A target that the model predicts. */
+/* A target that the model predicts, and that a line of text can say: no tensor, no labels. */
 typedef struct Head {
 	uint32_t output, target;
 	const char *name;
-	bool binary;
+	TargetKind kind;
+	int64_t width;
 } Head;
+
+/* What is predicted of a row. */
+typedef struct Told {
+	double value;        /* a number, or the probability of yes or of the class */
+	const char *label;   /* of a class */
+	char buf[24];
+} Told;
 
 typedef struct Predict {
 	Session s;
@@ -66,19 +74,24 @@ find_heads(Predict *p)
 		const PlanOutput *o = &p->v.p->output[i];
 		for (uint32_t t = 0; !strcmp(o->role, "prediction") && t < p->s.schema->ntarget; t++) {
 			const PlanTarget *tg = &p->s.schema->target[t];
-			if (!strcmp(tg->name, o->name))
-				VEC_PUSH(p->head, p->nhead, p->caphead) = (Head){i, t, tg->name, tg->kind == TG_BINARY};
+			if (!strcmp(tg->name, o->name) && tg->kind <= TG_CLASS)
+				VEC_PUSH(p->head, p->nhead, p->caphead) = (Head){i, t, tg->name, (TargetKind)tg->kind, p->v.width[i]};
 		}
 	}
 }
 
 /* ---- output ---- */
 
-static double
-head_value(const Predict *p, const Head *h, int64_t row)
+static const Told *
+head_value(const Predict *p, const Head *h, int64_t row, Told *out)
 {
-	double v = p->v.value[h->output][row];
-	return h->binary ? v : fit_unscale(p->s.fit, p->s.schema, h->target, v);
+	const float *v = p->v.value[h->output] + row * h->width;
+	int64_t best = 0;
+	for (int64_t k = 1; k < h->width; k++)
+		best = v[k] > v[best] ? k : best;
+	out->value = h->kind == TG_NUMBER ? fit_unscale(p->s.fit, p->s.schema, h->target, v[0]) : v[best];
+	out->label = h->kind == TG_CLASS ? fit_class_name(p->s.fit, p->s.schema, h->target, best, out->buf) : NULL;
+	return out;
 }
 
 static void
@@ -86,10 +99,15 @@ put_csv_row(const Predict *p, FILE *f, const char *key, int64_t row)
 {
 	write_cell(f, key);
 	for (uint32_t i = 0; i < p->nhead; i++) {
-		double v = head_value(p, &p->head[i], row);
-		fprintf(f, ",%.7g", v);
-		if (p->head[i].binary)
-			fprintf(f, ",%d", v >= p->threshold);
+		Told told;
+		const Told *v = head_value(p, &p->head[i], row, &told);
+		fprintf(f, ",%.7g", v->value);
+		if (p->head[i].kind == TG_BINARY)
+			fprintf(f, ",%d", v->value >= p->threshold);
+		if (v->label) {
+			fputc(',', f);
+			write_cell(f, v->label);
+		}
 	}
 	fputc('\n', f);
 }
@@ -100,7 +118,7 @@ put_csv_head(const Predict *p, FILE *f)
 	fputs("key", f);
 	for (uint32_t i = 0; i < p->nhead; i++) {
 		fputc(',', f);
-		if (p->head[i].binary)
+		if (p->head[i].kind != TG_NUMBER)
 			fprintf(f, "%s_probability,", p->head[i].name);
 		write_cell(f, p->head[i].name);
 	}
@@ -114,12 +132,15 @@ put_json_row(const Predict *p, FILE *f, const char *key, int64_t row)
 	json_object_set_new(j, "key", json_string(key));
 	for (uint32_t i = 0; i < p->nhead; i++) {
 		const Head *h = &p->head[i];
-		double v = head_value(p, h, row);
+		Told told;
+		const Told *v = head_value(p, h, row, &told);
 		char name[300];
-		snprintf(name, sizeof name, h->binary ? "%.250s_probability" : "%.250s", h->name);
-		json_object_set_new(j, name, json_number(v));
-		if (h->binary)
-			json_object_set_new(j, h->name, json_integer(v >= p->threshold));
+		snprintf(name, sizeof name, h->kind == TG_NUMBER ? "%.250s" : "%.250s_probability", h->name);
+		json_object_set_new(j, name, json_number(v->value));
+		if (h->kind == TG_BINARY)
+			json_object_set_new(j, h->name, json_integer(v->value >= p->threshold));
+		if (v->label)
+			json_object_set_new(j, h->name, json_string(v->label));
 	}
 	json_dumpf(j, f, JSON_REAL_PRECISION(7));
 	fputc('\n', f);
@@ -133,11 +154,12 @@ put_text_row(const Predict *p, FILE *f, const char *key, int64_t row)
 		fprintf(f, "%s\n", key);
 	for (uint32_t i = 0; i < p->nhead; i++) {
 		const Head *h = &p->head[i];
-		double v = head_value(p, h, row);
-		if (h->binary)
-			fprintf(f, "%-16s %s (probability %.4f)\n", h->name, v >= p->threshold ? "yes" : "no", v);
+		Told told;
+		const Told *v = head_value(p, h, row, &told);
+		if (h->kind == TG_NUMBER)
+			fprintf(f, "%-16s %.4f\n", h->name, v->value);
 		else
-			fprintf(f, "%-16s %.4f\n", h->name, v);
+			fprintf(f, "%-16s %s (probability %.4f)\n", h->name, v->label ? v->label : v->value >= p->threshold ? "yes" : "no", v->value);
 	}
 }
 
@@ -201,7 +223,11 @@ predict(Predict *p, const Options *o, Err *e)
 	if (!ok)
 		return false;
 	find_heads(p);
-	return write_predictions(p, o->file, e);
+	if (o->png && !write_page(&p->v, o->png, e))
+		return false;
+	if (!p->nhead && !o->png)
+		return fail(e, "the model predicts pictures, not values: give --png FILE to write them");
+	return !p->nhead || write_predictions(p, o->file, e);
 }
 
 bool

@@ -187,15 +187,23 @@ bool
 rows_check(Source *s, bool apply, Rows *r, Err *e)
 {
 	const PlanData *d = s->d;
-	*r = (Rows){.expr = xcalloc((size_t)d->ninput + d->ntarget + 3, sizeof(Expr))};
-	for (uint32_t i = 0; i < d->ninput; i++)
-		add_expr(s, r, "input", d->input[i].name, d->input[i].from, d->input[i].loc, d->input[i].kind != IN_NUMBER);
-	for (uint32_t i = 0; i < d->ntarget && !apply; i++)
-		add_expr(s, r, "target", d->target[i].name, d->target[i].from, d->target[i].loc, false);
+	*r = (Rows){.expr = xcalloc((size_t)d->ninput + d->ntarget + 5, sizeof(Expr))};
+	for (uint32_t i = 0; i < d->ninput; i++) {
+		bool text = d->input[i].kind >= IN_CATEGORY && d->input[i].kind <= IN_TAGS;
+		add_expr(s, r, "input", d->input[i].name, d->input[i].from, d->input[i].loc, text);
+	}
+	for (uint32_t i = 0; i < d->ntarget && !apply; i++) { /* next has no value of its own */
+		const PlanTarget *t = &d->target[i];
+		add_expr(s, r, "target", t->name, t->kind == TG_NEXT ? "0" : t->from, t->loc, t->kind == TG_CLASS);
+	}
 	if (*d->group && !apply)
 		r->group = add_expr(s, r, "split group", "", d->group, d->split_loc, true);
 	if (*d->stratify && !apply)
 		r->stratify = add_expr(s, r, "split stratify", "", d->stratify, d->split_loc, true);
+	if (*d->given && !apply)
+		r->given = add_expr(s, r, "split given", "", d->given, d->split_loc, true);
+	if (*d->order && !apply)
+		r->order_by = add_expr(s, r, "split order", "", d->order, d->split_loc, false);
 	const char *key = key_sql(s);
 	if (key)
 		r->key = add_expr(s, r, "row key", "", key, d->loc, true);
@@ -405,7 +413,7 @@ rows_clean(Source *s, Rows *r, Err *e)
 		for (uint32_t i = 0; i < d->ninput + d->ntarget && keep; i++) {
 			const Expr *x = &r->expr[i];
 			bool needed = i >= d->ninput || (d->input[i].kind == IN_NUMBER && d->input[i].missing == MISS_DROP);
-			if (!needed || !isnan(x->num[row]))
+			if (!needed || !expr_missing(x, row))
 				continue;
 			keep = false;
 			issue_add(&gone[i], r->line[row], NULL);

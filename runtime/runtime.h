@@ -18,6 +18,26 @@ typedef struct Classification {
 	double average_precision;         /* step-wise interpolation, as in scikit-learn */
 	double log_loss;
 } Classification;
+/* Rows of several classes, added batch by batch. A class counts in means over classes where a row has it or is told to
+   have it, as in scikit-learn. */
+typedef struct Multiclass {
+	int64_t n;         /* classes */
+	int64_t rows, right, top5;
+	int64_t *confusion; /* [truth, told]; NULL above MAX_CONFUSION classes, where means over classes are NaN */
+	double log_loss;   /* sum */
+	bool broken;       /* a probability was NaN */
+} Multiclass;
+#define MAX_CONFUSION 4096
+void multiclass_open(Multiclass *m, int64_t n);
+void multiclass_rows(Multiclass *m, const float *prob, const int32_t *truth, int64_t rows); /* prob [rows, n] */
+void multiclass_labels(Multiclass *m, const uint8_t *told, const uint8_t *truth, int64_t n, int64_t ignore);
+void multiclass_close(Multiclass *m);
+
+typedef struct MulticlassScores {
+	double accuracy, top5, precision, recall, f1, log_loss, miou;
+} MulticlassScores;
+MulticlassScores multiclass_scores(const Multiclass *m);
+
 Regression metrics_regression(const float *pred, const float *target, int64_t n);
 Classification metrics_binary(const float *prob, const float *target, int64_t n, double threshold);
 

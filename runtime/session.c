@@ -206,6 +206,7 @@ session_open(Session *s, const Options *o, const char *out, Err *e)
 	s->seed = o->seed >= 0 ? (uint64_t)o->seed : s->train ? s->train->seed : 0;
 	s->memory_limit = o->memory_limit >= 0 ? (uint64_t)o->memory_limit : UINT64_MAX;
 	s->split_seed = o->split_seed >= 0 ? (uint64_t)o->split_seed : s->schema ? s->schema->seed : 0;
+	s->fold = o->fold > 0 ? o->fold : s->schema ? s->schema->fold : 0;
 	return find_scalars(s, e) && choose_device(s, o, e);
 }
 
@@ -259,10 +260,9 @@ check_columns(const Session *s, bool targets, Err *e)
 	if (ds->ncolumn < want)
 		return fail(e, "the data has %u columns, the plan wants %u", ds->ncolumn, want);
 	for (uint32_t i = 0; i < want; i++) {
-		const PlanInput *in = i < d->ninput ? &d->input[i] : NULL;
-		const char *name = in ? in->name : d->target[i - d->ninput].name;
-		DType t = !in || in->kind == IN_NUMBER ? DT_F32 : DT_I32;
-		int64_t width = in ? in->width : 1;
+		const char *name = column_name(d, i);
+		DType t = column_dtype(d, i);
+		int64_t width = column_width(d, i);
 		const Column *c = &ds->column[i];
 		if (c->dtype != t || c->width != width || strcmp(c->name, name))
 			return fail(e, "column %u of the data is %s %s[%lld], the plan wants %s %s[%lld]: remove the column cache and retry", i,
@@ -284,6 +284,7 @@ session_build(Session *s, const Options *o, FILE *report, Err *e)
 		return false;
 	d.table = session_tables(s, o, NULL);
 	d.split_seed = (int64_t)s->split_seed;
+	d.fold = s->fold;
 	d.report = report;
 	return data_build(s->schema, &d, &s->data, &s->fit, e) && check_columns(s, true, e);
 }
@@ -304,9 +305,9 @@ static uint64_t align256(uint64_t n) { return (n + 255) & ~(uint64_t)255; }
 static uint64_t
 column_bytes(const Session *s, uint32_t i)
 {
-	bool has = i < s->data.ncolumn; /* predicting: targets are zeros */
-	uint64_t width = has ? (uint64_t)s->data.column[i].width * dtype_bytes(s->data.column[i].dtype) : 4;
-	return width * (uint64_t)(s->data.rows > 0 ? s->data.rows : 1);
+	const PlanData *d = s->schema; /* predicting: targets are zeros */
+	uint64_t rows = (uint64_t)(s->data.rows > 0 ? s->data.rows : 1);
+	return ((uint64_t)column_width(d, i) * rows + (uint64_t)column_tail(d, i)) * dtype_bytes(column_dtype(d, i));
 }
 
 static bool
@@ -344,6 +345,8 @@ upload_columns(Session *s, Err *e)
 	s->column = arena_alloc(&s->arena, (n + 1) * sizeof *s->column);
 	for (uint32_t i = 0; i < n; i++) {
 		const char *name = i < s->data.ncolumn ? s->data.column[i].name : "absent target";
+		if (!column_bytes(s, i))
+			continue; /* next has no column */
 		s->column[i] = s->device->alloc(s->device, column_bytes(s, i), name, e);
 		if (!s->column[i])
 			return false;

@@ -44,6 +44,7 @@ typedef struct Session {
 	bool synthetic;       /* data is in the arena, not dataset_free's */
 	uint64_t seed, split_seed;
 	uint64_t memory_limit; /* bytes of device memory; UINT64_MAX: what is free */
+	int64_t fold;         /* 0: none */
 	void *base[NSPACE];   /* device memory */
 	uint64_t bytes[NSPACE];
 	void **column;        /* device memory; columns of the schema in order */
@@ -135,7 +136,10 @@ typedef struct Evaluator {
 	const PlanProgram *p;
 	Exec *x;
 	void *raw;      /* one batch of one output, as the device stores it */
-	float **value;  /* per output of p: a value a row, NULL for outputs that are neither prediction nor loss */
+	float **value;  /* per output of p: its values, NULL where they are not kept */
+	int64_t *width; /* per output: values a row, 0 where it is not read */
+	struct Tally *tally; /* per output: what is counted batch by batch in place of keeping values */
+	bool keep;      /* predicting, there is no truth to compare with: everything is kept */
 	float *pred, *target; /* unscaled, scratch */
 	int64_t cap;    /* rows that fit */
 } Evaluator;
@@ -154,6 +158,8 @@ typedef struct Scores {
 	uint32_t n;
 	Score *score;
 	Classification *binary; /* per target of the schema, where seen */
+	Multiclass *multi;      /* the same; open where seen */
+	uint32_t nmulti;
 	bool *seen;
 } Scores;
 
@@ -164,8 +170,15 @@ json_t *scores_json(const Session *s, const Scores *sc);
 /* n splits side by side, then each binary target's confusion matrix of the last. */
 void scores_print(FILE *f, const Session *s, const char *const *title, const Scores *sc, int n);
 void scores_free(Scores *sc);
+/* Whether a score is the one that says most about its target, for a line an epoch. */
+bool score_headline(const char *name);
 extern const char *const split_names[3];
 json_t *json_number(double x); /* null where JSON has no number */
+
+/* ---- pictures.c ---- */
+
+/* Writes a page of pictures as PNG: of each predicted row its picture, the prediction, and the further outputs. */
+bool write_page(const Evaluator *v, const char *path, Err *e);
 
 /* ---- diagnose.c ---- */
 

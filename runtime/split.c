@@ -7,7 +7,10 @@
 
    Stratified: the same within each class, the rounding of one class carried over to the next, so that classes keep their
    shares and the splits their sizes. A group's class is that of most of its rows (the first by bytes where equal).
-   A split with a share above zero gets at least one unit as long as there are units enough. */
+   A split with a share above zero gets at least one unit as long as there are units enough.
+
+   In order: units stand in the order of a number in place of the hash. Folds: unit k of that order tests in fold
+   1 + k % folds, the others train and validate. Rows whose split is given are no units. */
 #include "data_impl.h"
 
 #include <math.h>
@@ -17,6 +20,7 @@
 typedef struct Unit {
 	const char *name; /* the group; "" for a row */
 	const char *class;
+	double place; /* of the first row, where order is asked for */
 	uint64_t order;
 	int64_t first, n; /* rows: a range of `row` below */
 	int split;
@@ -51,6 +55,8 @@ by_order(const void *x, const void *y)
 	int c = strcmp(a->class, b->class);
 	if (c)
 		return c;
+	if (a->place != b->place)
+		return a->place < b->place ? -1 : 1;
 	if (a->order != b->order)
 		return a->order < b->order ? -1 : 1;
 	c = strcmp(a->name, b->name);
@@ -75,20 +81,62 @@ main_class(const Member *m, int64_t n)
 }
 
 static int64_t
-make_units(const Rows *r, uint64_t seed, Member *m, Unit *u)
+make_units(const Rows *r, uint64_t seed, const signed char *given, Member *m, Unit *u)
 {
-	int64_t n = 0;
+	int64_t n = 0, members = 0;
 	for (int64_t i = 0; i < r->kept; i++)
-		m[i] = (Member){text_or_empty(r->group, r->order[i]), text_or_empty(r->stratify, r->order[i]), r->order[i]};
+		if (!given[r->order[i]])
+			m[members++] = (Member){text_or_empty(r->group, r->order[i]), text_or_empty(r->stratify, r->order[i]), r->order[i]};
 	if (r->group)
-		qsort(m, (size_t)r->kept, sizeof *m, by_group);
-	for (int64_t i = 0, j; i < r->kept; i = j) {
-		for (j = i + 1; r->group && j < r->kept && !strcmp(m[j].group, m[i].group);)
-			j++;
+		qsort(m, (size_t)members, sizeof *m, by_group);
+	for (int64_t i = 0, j; i < members; i = j) {
+		double place = r->order_by ? r->order_by->num[m[i].row] : 0;
+		for (j = i + 1; r->group && j < members && !strcmp(m[j].group, m[i].group); j++)
+			if (r->order_by && r->order_by->num[m[j].row] < place)
+				place = r->order_by->num[m[j].row];
 		uint64_t name = r->group ? hash_word(m[i].group, strlen(m[i].group)) : (uint64_t)m[i].row;
-		u[n++] = (Unit){m[i].group, main_class(m + i, j - i), mix64(mix64(seed) ^ name), i, j - i, 2};
+		u[n++] = (Unit){m[i].group, main_class(m + i, j - i), isnan(place) ? -INFINITY : place, mix64(mix64(seed) ^ name), i, j - i, 2};
 	}
 	return n;
+}
+
+/* 1, 2, 3 for rows whose split is given, in *given. */
+static bool
+read_given(const Rows *r, signed char *given, int64_t *count, Err *e)
+{
+	static const char *const names[3] = {"train", "val", "test"};
+	*count = 0;
+	for (int64_t i = 0; r->given && i < r->kept; i++) {
+		const char *v = expr_text(r->given, r->order[i]);
+		int k = 0;
+		while (v && k < 3 && strcmp(v, names[k]))
+			k++;
+		if (k == 3)
+			return fail(e, "%s: split: given is '%.40s' at %s:%lld; it must be train, val, test or NULL\n  in: %s", r->given->loc, v, r->file,
+			            (long long)r->line[r->order[i]], r->given->sql);
+		if (v) {
+			given[r->order[i]] = (signed char)(k + 1);
+			++*count;
+		}
+	}
+	return true;
+}
+
+/* Every folds-th unit, from the fold-th on, tests: they go to the end of the class; returns how many are before them.
+   at: units of the classes before. */
+static int64_t
+take_fold(Unit *u, int64_t n, int64_t at, int64_t folds, int64_t fold)
+{
+	Unit *test = xmalloc((size_t)n * sizeof *test);
+	int64_t rest = 0, ntest = 0;
+	for (int64_t i = 0; i < n; i++)
+		if ((at + i) % folds == fold - 1)
+			test[ntest++] = u[i];
+		else
+			u[rest++] = u[i];
+	memcpy(u + rest, test, (size_t)ntest * sizeof *u);
+	free(test);
+	return rest;
 }
 
 /* Assigns a class's units u[0..n): carry holds what earlier classes owe to training and validation. */
@@ -128,9 +176,8 @@ fill_empty(Unit *u, int64_t n, const double share[3])
 }
 
 static void
-order_rows(Rows *r, const Member *m, const Unit *u, int64_t n)
+order_rows(Rows *r, signed char *split, const Member *m, const Unit *u, int64_t n)
 {
-	signed char *split = xcalloc((size_t)r->n, 1);
 	int64_t at = 0;
 	for (int64_t i = 0; i < n; i++)
 		for (int64_t j = 0; j < u[i].n; j++)
@@ -142,32 +189,55 @@ order_rows(Rows *r, const Member *m, const Unit *u, int64_t n)
 				r->order[at++] = row;
 	}
 	r->split[3] = at;
-	free(split);
+}
+
+static bool
+check_fold(const PlanData *d, int64_t fold, Err *e)
+{
+	if (!d->folds && fold > 0)
+		return fail(e, "%s: --fold %lld: the model has no folds; add `folds: N` under data, split", d->loc, (long long)fold);
+	return !d->folds || (fold >= 1 && fold <= d->folds) || fail(e, "%s: fold %lld of %lld folds: they count from 1", d->loc, (long long)fold, (long long)d->folds);
 }
 
 bool
 rows_split(Source *s, Rows *r, uint64_t seed, Err *e)
 {
 	const PlanData *d = s->d;
-	const double share[3] = {d->train, d->val, d->test};
-	double carry[2] = {0};
+	double share[3] = {d->train, d->val, d->test}, carry[2] = {0}, both = d->train + d->val;
+	int64_t fold = s->o->fold > 0 ? s->o->fold : d->fold, given;
+	signed char *split = xcalloc((size_t)r->n + 1, 1);
+	if (!check_fold(d, fold, e) || !read_given(r, split, &given, e)) {
+		free(split);
+		return false;
+	}
+	if (d->folds) {
+		share[0] = d->train / both;
+		share[1] = d->val / both;
+		share[2] = 0;
+	}
 	Member *m = xmalloc((size_t)r->kept * sizeof *m);
 	Unit *u = xmalloc((size_t)r->kept * sizeof *u);
-	int64_t n = make_units(r, seed, m, u);
+	int64_t n = make_units(r, seed, split, m, u);
 	qsort(u, (size_t)n, sizeof *u, by_order);
 	for (int64_t i = 0, j; i < n; i = j) {
 		for (j = i + 1; j < n && !strcmp(u[j].class, u[i].class);)
 			j++;
-		assign_class(u + i, j - i, share, carry);
+		assign_class(u + i, d->folds ? take_fold(u + i, j - i, i, d->folds, fold) : j - i, share, carry);
 	}
 	fill_empty(u, n, share);
-	order_rows(r, m, u, n);
+	order_rows(r, split, m, u, n);
 	static const char *const names[3] = {"train", "validation", "test"};
 	int64_t groups[3] = {0};
 	for (int64_t i = 0; i < n; i++)
 		groups[u[i].split]++;
-	text_printf(&s->report, "split by %s, seed %llu%s%s\n", r->group ? d->group : "row", (unsigned long long)seed,
-	            r->stratify ? ", stratified by " : "", r->stratify ? d->stratify : "");
+	text_printf(&s->report, "split by %s, %s%s", r->group ? d->group : "row", r->order_by ? "in the order of " : "seed ", r->order_by ? d->order : "");
+	if (!r->order_by)
+		text_printf(&s->report, "%llu", (unsigned long long)seed);
+	if (d->folds)
+		text_printf(&s->report, ", fold %lld of %lld", (long long)fold, (long long)d->folds);
+	text_printf(&s->report, "%s%s\n", r->stratify ? ", stratified by " : "", r->stratify ? d->stratify : "");
+	if (r->given)
+		text_printf(&s->report, "    %lld rows are in the split that %s names\n", (long long)given, d->given);
 	for (int k = 0; k < 3; k++) {
 		text_printf(&s->report, "    %-10s %8lld rows", names[k], (long long)(r->split[k + 1] - r->split[k]));
 		if (r->group)
@@ -178,6 +248,7 @@ rows_split(Source *s, Rows *r, uint64_t seed, Err *e)
 		text_printf(&s->report, "    %lld rows without a group value count as one group\n", (long long)r->group->missing);
 	free(m);
 	free(u);
+	free(split);
 	if (r->split[1] > 0)
 		return true;
 	return fail(e, "%s: split: the training split is empty: %lld rows%s and train: %g; raise train, or read more rows%s", d->split_loc,

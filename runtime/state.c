@@ -28,12 +28,14 @@ schema_hash(const Plan *p)
 		h = hash_bytes(h, &in->missing_value, sizeof in->missing_value);
 		h = hash_u64(hash_u64(h, (uint64_t)in->width), (uint64_t)in->size);
 		h = hash_u64(hash_u64(h, in->ids), (uint64_t)in->min_count);
+		h = hash_bytes(h, in->dim, in->ndim * sizeof *in->dim);
 	}
 	for (uint32_t i = 0; p->ndata && i < p->data->ntarget; i++) {
 		const PlanTarget *t = &p->data->target[i];
 		h = hash_text(hash_text(h, t->name), t->from);
 		h = hash_u64(hash_u64(hash_u64(h, t->kind), t->scale), t->above);
 		h = hash_bytes(h, &t->threshold, sizeof t->threshold);
+		h = hash_u64(h, (uint64_t)t->size);
 	}
 	for (uint32_t i = 0; i < p->nstate; i++) {
 		const PlanState *st = &p->state[i];
@@ -86,7 +88,7 @@ bool
 session_save(Session *s, const char *path, const char *const *extra, uint32_t npair, Err *e)
 {
 	const char **meta, *own[16];
-	char hex[17], seed[32], split_seed[32], split[128];
+	char hex[17], seed[32], split_seed[32], fold[32], split[128];
 	char *fit = s->fit ? fit_to_json(s->fit) : NULL;
 	uint32_t n = 0, ntensor;
 	if (!download_states(s, e)) {
@@ -96,6 +98,7 @@ session_save(Session *s, const char *path, const char *const *extra, uint32_t np
 	schema_hex(s->plan, hex);
 	snprintf(seed, sizeof seed, "%llu", (unsigned long long)s->seed);
 	snprintf(split_seed, sizeof split_seed, "%llu", (unsigned long long)s->split_seed);
+	snprintf(fold, sizeof fold, "%lld", (long long)s->fold);
 	snprintf(split, sizeof split, "%lld %lld %lld %lld", (long long)s->data.split[0], (long long)s->data.split[1],
 	         (long long)s->data.split[2], (long long)s->data.split[3]);
 #define META(key, value) (own[n++] = (key), own[n++] = (value))
@@ -105,6 +108,8 @@ session_save(Session *s, const char *path, const char *const *extra, uint32_t np
 	META("seed", seed);
 	META("split_seed", split_seed);
 	META("split", split);
+	if (s->fold)
+		META("fold", fold);
 	if (fit)
 		META("fit", fit);
 #undef META

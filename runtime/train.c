@@ -128,8 +128,13 @@ resume_seeds(Train *t, const Checkpoint *c, Err *e)
 	if (o->split_seed >= 0 && (uint64_t)o->split_seed != split_seed)
 		return fail(e, "--split-seed %lld: the run in %s has split seed %llu: leave --split-seed out, or train anew in another --out",
 		            (long long)o->split_seed, t->s.out, (unsigned long long)split_seed);
+	int64_t fold = (int64_t)checkpoint_number(c, "fold", (uint64_t)t->s.fold);
+	if (o->fold > 0 && o->fold != fold)
+		return fail(e, "--fold %lld: the run in %s is of fold %lld: leave --fold out, or train anew in another --out", (long long)o->fold, t->s.out,
+		            (long long)fold);
 	t->s.seed = seed;
 	t->s.split_seed = split_seed;
+	t->s.fold = fold;
 	return true;
 }
 
@@ -459,8 +464,8 @@ print_epoch(Train *t, const Scores *sc, double rate, bool best)
 	progress_clear(&t->bar);
 	printf("epoch %lld/%lld  loss %.4f", (long long)(t->c.step / t->per_epoch), (long long)t->epochs, t->c.sum[0] / (double)t->per_epoch);
 	for (uint32_t i = 0; sc->rows && i < sc->n; i++) {
-		const char *name = sc->score[i].name, *dot = strrchr(name, '.');
-		if (!strcmp(name, "loss") || (dot && (!strcmp(dot, ".r2") || !strcmp(dot, ".roc_auc"))) || (t->watch && !strcmp(name, t->watch)))
+		const char *name = sc->score[i].name;
+		if (score_headline(name) || (t->watch && !strcmp(name, t->watch)))
 			printf("  val.%s %.4f", name, sc->score[i].value);
 	}
 	printf("  %.0f rows/s%s\n", rate, best ? "  best" : "");

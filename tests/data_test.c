@@ -63,9 +63,9 @@ static Model *
 new_model(const char *base, const char *a, const char *b, const char *rows)
 {
 	Model *m = xcalloc(1, sizeof *m);
-	m->table[0] = (PlanTable){"posts", (char *)a, "m.yaml:3:5"};
-	m->table[1] = (PlanTable){"users", (char *)b, "m.yaml:4:5"};
-	m->d = (PlanData){.table = m->table, .ntable = b ? 2 : 1, .rows = (char *)rows, .where = "", .group = "", .stratify = "",
+	m->table[0] = (PlanTable){.name = "posts", .path = (char *)a, .loc = "m.yaml:3:5"};
+	m->table[1] = (PlanTable){.name = "users", .path = (char *)b, .loc = "m.yaml:4:5"};
+	m->d = (PlanData){.table = m->table, .ntable = b ? 2 : 1, .rows = (char *)rows, .where = "", .group = "", .stratify = "", .given = "", .order = "",
 	                  .train = 1, .seed = 17, .input = m->input, .target = m->target, .base = (char *)base, .loc = "m.yaml:2:1", .where_loc = "m.yaml:2:1", .split_loc = "m.yaml:2:1"};
 	return m;
 }
@@ -84,7 +84,7 @@ build(const Model *m, const char *cache, int64_t seed)
 	Built b = {0};
 	size_t n;
 	FILE *f = open_memstream(&b.report, &n);
-	DataOptions o = {cache, NULL, seed, f};
+	DataOptions o = {.cache_dir = cache, .split_seed = seed, .report = f};
 	b.ok = data_build(&m->d, &o, &b.ds, &b.fit, &b.e);
 	fclose(f);
 	return b;
@@ -96,7 +96,7 @@ apply(const Model *m, const Fit *fit, const char *const *record, const char *con
 	Built b = {0};
 	size_t n;
 	FILE *f = open_memstream(&b.report, &n);
-	DataOptions o = {NULL, table, -1, f};
+	DataOptions o = {.table = table, .split_seed = -1, .report = f};
 	b.ok = data_apply(&m->d, &o, fit, record, &b.ds, &b.e);
 	fclose(f);
 	return b;

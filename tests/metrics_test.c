@@ -156,9 +156,47 @@ check_long_sums(void)
 	free(t);
 }
 
+/* Against scikit-learn: accuracy_score, top_k_accuracy, precision_recall_fscore_support(average='macro'), log_loss, jaccard_score
+   (macro) of truth [0, 1, 2, 2, 1], told [0, 2, 2, 2, 1] over classes that occur. */
+static void
+check_classes(void)
+{
+	static const float prob[5][7] = {{.7f, .1f, .1f, .1f}, {.1f, .2f, .6f, .1f}, {.2f, .2f, .5f, .1f}, {0, 0, 1, 0}, {.1f, .5f, .3f, .1f}};
+	static const int32_t truth[] = {0, 1, 2, 2, 1};
+	Multiclass m;
+	multiclass_open(&m, 7);
+	multiclass_rows(&m, prob[0], truth, 2);
+	multiclass_rows(&m, prob[2], truth + 2, 3);
+	MulticlassScores s = multiclass_scores(&m);
+	CHECK_NEAR("classes", s.accuracy, 0.8);
+	CHECK_NEAR("classes", s.top5, 1.0);
+	CHECK_NEAR("classes", s.precision, (1 + 1 + 2 / 3.0) / 3);
+	CHECK_NEAR("classes", s.recall, (1 + 0.5 + 1) / 3);
+	CHECK_NEAR("classes", s.f1, (1 + 2 / 3.0 + 0.8) / 3);
+	CHECK_NEAR("classes", s.miou, (1 + 0.5 + 2 / 3.0) / 3);
+	CHECK(fabs(s.log_loss - (-log(.7) - log(.2) - log(.5) - log(1) - log(.5)) / 5) < 1e-7, "log loss is %.17g", s.log_loss);
+	CHECK(m.confusion[1 * 7 + 2] == 1 && m.confusion[2 * 7 + 2] == 2, "confusion of 1 and 2");
+	multiclass_close(&m);
+	multiclass_open(&m, 3);
+	multiclass_labels(&m, (const uint8_t *)"\0\1\2\2", (const uint8_t *)"\0\2\11\2", 4, 9);
+	s = multiclass_scores(&m);
+	CHECK_NEAR("labels", s.accuracy, 2 / 3.0);
+	CHECK_NEAR("labels", s.miou, (1 + 0 + 0.5) / 3);
+	multiclass_close(&m);
+	multiclass_open(&m, 2);
+	multiclass_rows(&m, (const float[]){NAN, 1}, truth, 1);
+	CHECK(isnan(multiclass_scores(&m).accuracy), "a model that gives NaN has an accuracy");
+	multiclass_close(&m);
+	multiclass_open(&m, 7); /* ties: the lower class is told, and stands before */
+	multiclass_rows(&m, (const float[]){.1f, .1f, .1f, .1f, .1f, .1f, .1f}, (const int32_t[]){5}, 1);
+	CHECK(multiclass_scores(&m).top5 == 0 && m.confusion[5 * 7] == 1, "ties");
+	multiclass_close(&m);
+}
+
 int
 main(void)
 {
+	check_classes();
 	for (size_t i = 0; i < LEN(regressions); i++) {
 		const RegressionCase *c = &regressions[i];
 		check_regression(c->name, metrics_regression(c->pred, c->target, c->n), c->mse, c->mae, c->rmse, c->r2);

@@ -125,16 +125,16 @@ typedef struct Variant {
 static bool
 write_plan(const Variant *v)
 {
-	PlanTable table[] = {{"posts", "posts.csv", "model.yaml:2:3"}};
+	PlanTable table[] = {{.name = "posts", .path = "posts.csv", .loc = "model.yaml:2:3"}};
 	PlanInput input[] = {
-		{"x1", IN_NUMBER, "\"x1\"", SC_ZSCORE, MISS_MEDIAN, 0, 1, 0, 0, 0, "model.yaml:4:3"},
-		{"x2", IN_NUMBER, "\"x2\"", SC_ZSCORE, MISS_MEDIAN, 0, 1, 0, 0, 0, "model.yaml:5:3"},
+		{"x1", IN_NUMBER, "\"x1\"", SC_ZSCORE, MISS_MEDIAN, 0, 1, 0, 0, 0, "model.yaml:4:3", 0, NULL, 0},
+		{"x2", IN_NUMBER, "\"x2\"", SC_ZSCORE, MISS_MEDIAN, 0, 1, 0, 0, 0, "model.yaml:5:3", 0, NULL, 0},
 	};
 	PlanTarget target[] = {
-		{"y", TG_NUMBER, "\"y\"", SC_ZSCORE, 0, 0, "model.yaml:7:3"},
-		{"big", TG_BINARY, "\"y\"", 0, AB_QUANTILE, 0.8, "model.yaml:8:3"},
+		{"y", TG_NUMBER, "\"y\"", SC_ZSCORE, 0, 0, "model.yaml:7:3", 0, NULL, 0, 1, 0, NULL, 0, -1},
+		{"big", TG_BINARY, "\"y\"", 0, AB_QUANTILE, 0.8, "model.yaml:8:3", 0, NULL, 0, 1, 0, NULL, 0, -1},
 	};
-	PlanData data = {table, 1, "posts", "", "", "", 0.7, 0.15, 0.15, 17, input, 2, target, 2, dir, "model.yaml:1:1", "model.yaml:1:1", "model.yaml:1:1"};
+	PlanData data = {table, 1, "posts", "", "", "", 0.7, 0.15, 0.15, 17, input, 2, target, 2, dir, "model.yaml:1:1", "model.yaml:1:1", "model.yaml:1:1", "", "", 0, 0};
 	PlanState st[] = {
 		state(v->weight_name, DT_F32, SP_PARAM, 0, 6, INIT_NORMAL, 0, 0.1, ""),
 		state("opt.m", DT_F32, SP_OPT, 0, 6, INIT_CONST, 0, 0, ""),

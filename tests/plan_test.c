@@ -363,12 +363,17 @@ static void
 test_fields(void)
 {
 	BREAK(NULL, (void)0);
-	BREAK("data[0].input[1].kind is 4: known are 0 number 1 category", p->data->input[1].kind = 4);
-	BREAK("input[0].scale is 8", p->data->input[0].scale = 8);
+	BREAK("data[0].input[1].kind is 6: known are 0 number 1 category", p->data->input[1].kind = 6);
+	BREAK("input caption: 0 axes of 1 elements, the width is 8", p->data->input[1].kind = IN_TENSOR);
+	BREAK("input[0].scale is 16", p->data->input[0].scale = 16);
 	BREAK("both zscore and minmax", p->data->input[0].scale = SC_ZSCORE | SC_MINMAX);
 	BREAK("missing is 6", p->data->input[0].missing = 6);
 	BREAK("ids is 3", p->data->input[0].ids = 3);
-	BREAK("target[0].kind is 2", p->data->target[0].kind = 2);
+	BREAK("target[0].kind is 6", p->data->target[0].kind = 6);
+	BREAK("target viral: 0 classes", p->data->target[0].kind = TG_CLASS);
+	BREAK("table[1].kind is 12", p->data->table[1].kind = NTABLE);
+	BREAK("table Users: windows of 0 bytes", p->data->table[1].kind = TB_BYTES);
+	BREAK("split: fold 0 of 3", p->data->folds = 3);
 	BREAK("above is 3", p->data->target[0].above = 3);
 	BREAK("state[2].dtype is 7", p->state[2].dtype = NDTYPE);
 	BREAK("state[0].space is 3", p->state[0].space = SP_ACT);

@@ -68,7 +68,7 @@ print_data(const Model *m)
 		const PlanInput *p = &d->input[i];
 		printf("input %s: kind %u from %s scale %u missing %u %g width %lld size %lld ids %u min_count %lld axis %s (%s, %d:%d)\n",
 			p->name, p->kind, p->from, p->scale, p->missing, p->missing_value, (long long)p->width,
-			(long long)p->size, p->ids, (long long)p->min_count, m->axis[i] ? m->axis[i] : "-", p->loc,
+			(long long)p->size, p->ids, (long long)p->min_count, m->axis[i].n && p->width > 1 ? m->axis[i].name[0] : "-", p->loc,
 			m->input_loc[i].line, m->input_loc[i].col);
 	}
 	for (uint32_t i = 0; i < d->ntarget; i++) {
