@@ -10,23 +10,24 @@
 	X(train, 't', "PLAN", "train a model on its tables")                                        \
 	X(eval, 'e', "PLAN", "measure a checkpoint on a split")                                     \
 	X(predict, 'p', "PLAN", "predict from raw rows of a CSV file, or one typed row")            \
+	X(generate, 'g', "PLAN", "write text, byte by byte, with a model of the next byte")         \
 	X(inspect, 'i', "PLAN", "show what is in a plan or a checkpoint")                           \
 	X(bench, 'b', "PLAN", "time a program, and each of its instructions")
 
 /* field, type, name, letter, argument, least value, default, commands, help */
 #define OPTIONS(X)                                                                                  \
-	X(device, STR, "device", 0, "NAME", 0, "auto", "tepb", "cpu, cuda, or auto: cuda where the plan and the machine have it") \
-	X(threads, INT, "threads", 0, "N", 0, 0, "tepb", "CPU threads; 0: one a core, or OMP_NUM_THREADS") \
-	X(memory_limit, BYTES, "memory-limit", 0, "BYTES", 1, -1, "tepb", "device memory to use at most, as 1500000, 512M or 1.5G") \
+	X(device, STR, "device", 0, "NAME", 0, "auto", "tepbg", "cpu, cuda, or auto: cuda where the plan and the machine have it") \
+	X(threads, INT, "threads", 0, "N", 0, 0, "tepbg", "CPU threads; 0: one a core, or OMP_NUM_THREADS") \
+	X(memory_limit, BYTES, "memory-limit", 0, "BYTES", 1, -1, "tepbg", "device memory to use at most, as 1500000, 512M or 1.5G") \
 	X(out, STR, "out", 'o', "DIR", 0, NULL, "te", "folder of the run: checkpoints and metrics (default runs/MODEL)") \
 	X(file, STR, "out", 'o', "FILE", 0, NULL, "p", "where predictions go (default: standard output)") \
-	X(run, STR, "run", 0, "DIR", 0, NULL, "p", "folder of the run that --ckpt names (default runs/MODEL)") \
+	X(run, STR, "run", 0, "DIR", 0, NULL, "pg", "folder of the run that --ckpt names (default runs/MODEL)") \
 	X(resume, FLAG, "resume", 0, NULL, 0, false, "t", "continue from last.safetensors of the run, bit for bit") \
 	X(epochs, INT, "epochs", 0, "N", 1, -1, "t", "epochs, in place of the plan's") \
-	X(seed, INT, "seed", 0, "N", 0, -1, "tb", "seed of all random numbers, in place of the plan's") \
+	X(seed, INT, "seed", 0, "N", 0, -1, "tbg", "seed of all random numbers, in place of the plan's (generate: of what is drawn, default 0)") \
 	X(split_seed, INT, "split-seed", 0, "N", 0, -1, "te", "seed of the split, in place of the plan's (eval: the checkpoint's)") \
 	X(fold, INT, "fold", 0, "K", 1, -1, "te", "which of the model's folds tests, in place of the plan's (eval: as in training)") \
-	X(ckpt, STR, "ckpt", 0, "FILE", 0, NULL, "epi", "checkpoint: a file, or best or last of the run (default best)") \
+	X(ckpt, STR, "ckpt", 0, "FILE", 0, NULL, "epig", "checkpoint: a file, or best or last of the run (default best)") \
 	X(split, STR, "split", 0, "NAME", 0, "test", "e", "train, val or test")                     \
 	X(in, STR, "in", 'i', "FILE", 0, NULL, "p", "file of raw rows (of arrays: of the first column); replaces the plan's first table") \
 	X(set, PAIRS, "set", 0, "COLUMN=VALUE ...", 0, NULL, "p", "one typed row in place of a file; other columns are missing") \
@@ -42,6 +43,10 @@
 	X(max_steps, INT, "max-steps", 0, "N", 1, -1, "t", "stop after this step of the run")        \
 	X(log, STR, "log", 0, "FILE", 0, NULL, "t", "write JSON lines: one a chunk of steps, one an epoch") \
 	X(loss_csv, STR, "loss-csv", 0, "FILE", 0, NULL, "t", "write the losses of every step as CSV") \
+	X(prompt, STR, "prompt", 0, "TEXT", 0, NULL, "g", "what the text begins with")             \
+	X(length, INT, "length", 0, "N", 1, 500, "g", "bytes to write")                            \
+	X(temperature, REAL, "temperature", 0, "T", 0, 0.8, "g", "0: always the likeliest byte; 1: as the model says") \
+	X(top_k, INT, "top-k", 0, "N", 1, -1, "g", "draw among the N likeliest bytes alone")       \
 	X(json, FLAG, "json", 0, NULL, 0, false, "e", "print JSON instead of the table")             \
 	X(all, FLAG, "all", 'a', NULL, 0, false, "i", "every field of the plan")                     \
 	X(source, FLAG, "source", 0, NULL, 0, false, "i", "the source of the kernels")               \
