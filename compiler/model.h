@@ -1,4 +1,4 @@
-/* Inside the model reader (yaml.c, model_keys.c, model.c, model_help.c): the YAML tree, the key table,
+/* Inside the model reader (yaml.c, model_keys.c, model.c, model_data.c, model_help.c): the YAML tree, the key table,
    and what diag.c offers beyond mmc.h. */
 #ifndef MODEL_H
 #define MODEL_H
@@ -125,11 +125,19 @@ bool read_keys(Reader *r, Section s, const YNode *map, Loc where, const char *ti
 /* "tokens: expected a whole number from 1 to 4096, found nothing"; returns false. */
 bool wrong_value(Reader *r, const Key *k, const YNode *v);
 
+/* ---- model.c ---- */
+
+bool check_entries(Reader *r, const Key *k, const YNode *v); /* whether v is a map with at least one entry */
+bool check_name(const YPair *p, const char *what);           /* whether its key can be the name of a `what` */
+bool check_network_name(Reader *r, const YPair *p, const char *what); /* the same, of a name that expressions use */
+
+/* ---- model_keys.c ---- */
+
 /* Parses an expression of the tensor language where it stands; name is for messages. */
 bool read_code(Reader *r, const char *name, const YNode *v, Ast **out);
 
 /* Readers of one value into rec (the record of the key's section); false after a reported error. Those of whole
-   sections are in model.c. */
+   sections are in model.c and model_data.c. */
 #define TYPE(id, reader, store, what) bool reader(Reader *r, const Key *k, const YNode *v, void *rec);
 #include "../grammar/model.def"
 

@@ -57,24 +57,71 @@ print_expr(const char *what, const Ast *e)
 }
 
 static void
+print_dims(const char *what, uint32_t dtype, const int64_t *dim, uint32_t n)
+{
+	printf("%s%s[", what, dtype_name((DType)dtype));
+	for (uint32_t i = 0; i < n; i++)
+		printf("%s%lld", i ? ", " : "", (long long)dim[i]);
+	putchar(']');
+}
+
+static void
+print_axes(const AxisNames *a)
+{
+	for (int i = 0; i < a->n; i++)
+		printf("%s%s", i ? ", " : " axes ", a->name[i]);
+}
+
+static void
+print_table(const PlanTable *t)
+{
+	printf("table %s: %s (%s)", t->name, t->path, t->loc);
+	if (t->kind || t->nfile)
+		printf(" kind %u", t->kind);
+	for (uint32_t i = 0; i < t->nfile; i++)
+		printf(" file %s=%s part %u", t->file[i].name, t->file[i].path, t->file[i].part);
+	for (uint32_t i = 0; i < t->nshape; i++) {
+		printf(" %s ", t->shape[i].name);
+		print_dims("", t->shape[i].dtype, t->shape[i].dim, t->shape[i].ndim);
+	}
+	if (t->window || t->latin1)
+		printf(" window %lld latin1 %u", (long long)t->window, t->latin1);
+	putchar('\n');
+}
+
+static void
 print_data(const Model *m)
 {
 	const PlanData *d = &m->data;
 	printf("base %s, rows %s, where '%s', group '%s', stratify '%s'\n", d->base, d->rows, d->where, d->group, d->stratify);
-	printf("split %g %g %g seed %llu (%s)\n", d->train, d->val, d->test, (unsigned long long)d->seed, d->loc);
+	printf("split %g %g %g seed %llu (%s)", d->train, d->val, d->test, (unsigned long long)d->seed, d->loc);
+	if (*d->given || *d->order || d->folds)
+		printf(" given '%s' order '%s' fold %lld of %lld", d->given, d->order, (long long)d->fold, (long long)d->folds);
+	putchar('\n');
 	for (uint32_t i = 0; i < d->ntable; i++)
-		printf("table %s: %s (%s)\n", d->table[i].name, d->table[i].path, d->table[i].loc);
+		print_table(&d->table[i]);
 	for (uint32_t i = 0; i < d->ninput; i++) {
 		const PlanInput *p = &d->input[i];
 		printf("input %s: kind %u from %s scale %u missing %u %g width %lld size %lld ids %u min_count %lld axis %s (%s, %d:%d)\n",
 			p->name, p->kind, p->from, p->scale, p->missing, p->missing_value, (long long)p->width,
 			(long long)p->size, p->ids, (long long)p->min_count, m->axis[i].n && p->width > 1 ? m->axis[i].name[0] : "-", p->loc,
 			m->input_loc[i].line, m->input_loc[i].col);
+		if (p->kind == IN_TENSOR) {
+			print_dims("  ", p->dtype, p->dim, p->ndim);
+			print_axes(&m->axis[i]);
+			putchar('\n');
+		}
 	}
 	for (uint32_t i = 0; i < d->ntarget; i++) {
 		const PlanTarget *t = &d->target[i];
-		printf("target %s: kind %u from %s scale %u above %u %g (%s, %d:%d)\n", t->name, t->kind, t->from, t->scale, t->above,
+		printf("target %s: kind %u from %s scale %u above %u %g (%s, %d:%d)", t->name, t->kind, t->from, t->scale, t->above,
 			t->threshold, t->loc, m->target_loc[i].line, m->target_loc[i].col);
+		if (t->kind > TG_BINARY) {
+			printf(" size %lld ignore %lld names %u", (long long)t->size, (long long)t->ignore, t->nlabel);
+			print_dims(" ", t->dtype, t->dim, t->ndim);
+			print_axes(&m->target_axis[i]);
+		}
+		putchar('\n');
 	}
 }
 
@@ -85,6 +132,8 @@ print_model(const Model *m)
 	printf("model %s (%s)\n", m->name, source_path(m->file));
 	for (int i = 0; i < m->nops; i++)
 		printf("ops %s\n", m->ops[i]);
+	for (int i = 0; i < m->noutput; i++)
+		printf("output %s (%d:%d)\n", m->output[i].name, m->output[i].loc.line, m->output[i].loc.col);
 	print_data(m);
 	for (int i = 0; i < m->nnet; i++)
 		print_expr(m->net[i].name, m->net[i].expr);
@@ -93,6 +142,8 @@ print_model(const Model *m)
 		printf("loss %s: weight %g positive %g%s\n", e->name, e->weight, e->positive_weight, e->balanced ? " balanced" : "");
 		print_expr("  of", e->of);
 		print_expr("  loss", e->loss);
+		if (e->predict)
+			print_expr("  predict", e->predict);
 	}
 	printf("train %lld epochs of %lld, seed %llu, stop on %s patience %lld maximize %u, log %lld, clip %g\n",
 		(long long)t->epochs, (long long)t->batch, (unsigned long long)t->seed, t->stop_on, (long long)t->patience,

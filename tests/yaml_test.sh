@@ -11,7 +11,7 @@ bin=$1
 if [ -z "$bin" ]; then
 	bin=$tmp/yaml_check
 	c=$here/../compiler
-	${CC:-cc} -std=c17 -g ${CFLAGS-} -o "$bin" "$here/yaml_check.c" "$c/diag.c" "$c/yaml.c" "$c/model.c" \
+	${CC:-cc} -std=c17 -g ${CFLAGS-} -o "$bin" "$here/yaml_check.c" "$c/diag.c" "$c/yaml.c" "$c/model.c" "$c/model_data.c" \
 		"$c/model_keys.c" "$c/model_help.c" "$here/../runtime/base.c" -lyaml -lm || exit 1
 fi
 case $bin in /*) ;; *) bin=$PWD/$bin ;; esac
@@ -80,7 +80,7 @@ mkdir "$tmp/folder.yaml"
 refused folder.yaml 'cannot read the model file: Is a directory'
 
 # Damage: no input may crash the reader.
-for f in minimal.yaml full.yaml; do
+for f in minimal.yaml full.yaml tensors.yaml; do
 	if "$bin" --damage "$f" "$tmp/damaged.yaml" >"$tmp/out"; then ok; else bad "$f: damaged copies"; fi
 done
 
