@@ -177,6 +177,8 @@ bool stream_open_member(Stream *s, const char *path, int64_t offset, int64_t sto
 bool stream_some(Stream *s, void *out, size_t n, size_t *got, Err *e); /* as many as there are up to n */
 bool stream_read(Stream *s, void *out, size_t n, Err *e);              /* exactly n: else an error that says where it was cut off */
 bool stream_skip(Stream *s, int64_t n, Err *e);
+int64_t stream_size(const Stream *s);  /* of the file as it lies on the disk */
+bool stream_packed(const Stream *s);   /* whether it is gzip */
 bool stream_end(Stream *s, Err *e);                                    /* an error if there is more */
 void stream_close(Stream *s);
 

@@ -380,6 +380,15 @@ stream_skip(Stream *s, int64_t n, Err *e)
 	return true;
 }
 
+int64_t
+stream_size(const Stream *s)
+{
+	struct stat st;
+	return stat(s->path, &st) ? 0 : (int64_t)st.st_size;
+}
+
+bool stream_packed(const Stream *s) { return s->gz && !gzdirect(s->gz); }
+
 bool
 stream_end(Stream *s, Err *e)
 {

@@ -333,11 +333,23 @@ array_each(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Err *e)
 
 /* ---- columns ---- */
 
+/* A header may promise more than the file can hold, and memory would be taken for it: gzip makes at most 1032 bytes of one. */
+static bool
+check_size(const ArrayFile *f, const Stream *s, Err *e)
+{
+	int64_t all = f->skip + f->rows * f->width * f->el.bytes, have = f->stored >= 0 ? f->stored : stream_size(s);
+	bool packed = f->stored >= 0 ? f->deflated : stream_packed(s);
+	if (all <= (packed ? have * 1032 + 1024 : have))
+		return true;
+	return fail(e, "%s: cut off: it has %lld bytes, and its header promises %lld; fetch the file again", f->path, (long long)have, (long long)all);
+}
+
 static bool
 read_header(const Table *t, ArrayFile *f, Err *e)
 {
 	Stream s;
-	bool ok = open_stream(f, &s, e) && (t->kind == TB_IDX ? read_idx(f, &s, e) : t->kind == TB_RAW ? read_raw(t, f, &s, e) : read_npy(f, &s, e));
+	bool ok = open_stream(f, &s, e) && (t->kind == TB_IDX ? read_idx(f, &s, e) : t->kind == TB_RAW ? read_raw(t, f, &s, e) : read_npy(f, &s, e)) &&
+	          check_size(f, &s, e);
 	stream_close(&s);
 	return ok;
 }

@@ -13,7 +13,7 @@
 
 static const char *const suffix[] = {".png", ".jpg", ".jpeg", NULL};
 
-enum { MAX_SIDE = 1 << 15 };
+enum { MAX_SIDE = 1 << 15, MAX_PIXELS = 1 << 28 };
 
 typedef struct Picture {
 	int64_t h, w, c;
@@ -23,8 +23,8 @@ typedef struct Picture {
 static bool
 allocate(const char *path, Picture *p, Err *e)
 {
-	if (p->h < 1 || p->w < 1 || p->h > MAX_SIDE || p->w > MAX_SIDE)
-		return fail(e, "%s: %lld x %lld pixels; at most %d a side can be read", path, (long long)p->w, (long long)p->h, MAX_SIDE);
+	if (p->h < 1 || p->w < 1 || p->h > MAX_SIDE || p->w > MAX_SIDE || p->h * p->w > MAX_PIXELS)
+		return fail(e, "%s: %lld x %lld pixels; at most %d a side and %d in all can be read", path, (long long)p->w, (long long)p->h, MAX_SIDE, MAX_PIXELS);
 	p->v = malloc((size_t)(p->h * p->w * p->c));
 	return p->v || fail(e, "%s: no memory for %lld x %lld pixels", path, (long long)p->w, (long long)p->h);
 }

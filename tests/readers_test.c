@@ -220,8 +220,9 @@ test_idx(void)
 	put("cut", images, sizeof images - 4);
 	put("long", images, sizeof images); /* with the terminating zero */
 	put("cut_header", images, 9);
-	put_gz("cut.gz", images, sizeof images - 1);
-	FAILS(digits("cut", "labels"), "cut: cut off after 25 bytes, where 3 more are needed|row 2 of 3");
+	put_gz("cut.gz", images, sizeof images - 4);
+	FAILS(digits("cut", "labels"), "cut: cut off: it has 25 bytes, and its header promises 28");
+	FAILS(digits("cut.gz", "labels"), "cut.gz: cut off after 25 bytes, where 3 more are needed|row 2 of 3");
 	FAILS(digits("long", "labels"), "long: goes on after 28 bytes");
 	FAILS(digits("cut_header", "labels"), "cut_header: cut off");
 	FAILS(digits("none", "labels"), "m.yaml:3:5: table t: |none: cannot open");
@@ -231,6 +232,8 @@ test_idx(void)
 	FAILS(digits("bad", "labels"), "not an IDX file");
 	put("huge", "\0\0\x08\x03" "\xff\xff\xff\xff" "\xff\xff\xff\xff" "\xff\xff\xff\xff", 16);
 	FAILS(digits("huge", "labels"), "huge: ");
+	put_gz("many_labels", "\0\0\x08\x01" "\xff\xff\xff\xff", 8);
+	FAILS(digits("images", "many_labels"), "many_labels: cut off: |its header promises 4294967303");
 	c = digits("images", "labels");
 	c->target[0].size = 2;
 	FAILS(c, "m.yaml:12:3: target y: more than 2 different values");
@@ -709,6 +712,59 @@ test_images(void)
 	FAILS(pictures("broken", 3), "broken/x.png: cannot be read as PNG");
 }
 
+/* ---- damage ---- */
+
+/* Each byte of a file replaced in turn, and the file cut there: an error or other values, never a crash. */
+static void
+damage(const char *name, const char *as, Case *(*make)(const char *path), const char *folder_of)
+{
+	char path[192], *s;
+	size_t n;
+	Err e = {0};
+	snprintf(path, sizeof path, "%s/%s", tmp, name);
+	if (!check(read_file(path, &s, &n, &e), e.msg, __LINE__))
+		return;
+	for (size_t i = 0; i < n; i++)
+		for (int cut = 0; cut < 2; cut++) {
+			char old = s[i];
+			s[i] = (char)(cut ? old : old ^ (1 << i % 8) ^ (i % 3 ? 0 : 0xff));
+			put(as, s, cut ? i : n);
+			s[i] = old;
+			Case *c = make(folder_of);
+			build(c);
+			drop(c);
+		}
+	free(s);
+	passed++;
+}
+
+static Case *make_idx(const char *f) { return digits(f, "labels"); }
+static Case *make_npy(const char *f) { return arrays(f); }
+static Case *make_clips(const char *f) { return clips(f); }
+static Case *make_pictures(const char *f) { return pictures(f, 3); }
+
+static Case *
+make_npz(const char *f)
+{
+	Case *c = CASE(TB_NPZ, f);
+	add_tensor(c, "x", DT_U8, 0, 2, 2, 1);
+	return c;
+}
+
+static void
+test_damage(void)
+{
+	folder("d");
+	folder("e");
+	damage("images", "d.idx", make_idx, "d.idx");
+	damage("images.gz", "d.gz", make_idx, "d.gz");
+	damage("x.npy", "d.npy", make_npy, "d.npy");
+	damage("a.npz", "d.npz", make_npz, "d.npz");
+	damage("clips/7_long.wav", "d/a.wav", make_clips, "d");
+	damage("pics/cat/b.png", "e/a.png", make_pictures, "e");
+	damage("pics/dog/a.jpg", "e/a.png", make_pictures, "e");
+}
+
 /* ---- real files ---- */
 
 static void
@@ -763,6 +819,7 @@ main(void)
 	test_tables();
 	test_wav();
 	test_images();
+	test_damage();
 	if (data)
 		test_real(data);
 	else
