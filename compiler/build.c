@@ -106,9 +106,10 @@ argmax(Graph *g, Node *z)
 	for (int i = 0; i < z->nd; i++)
 		map[i] = i == last ? -1 : i;
 	Node *best = mk_expand(g, mk_reduce(g, P_reduce_max, z, &last, 1), z->dim, z->nd, map);
-	Node *from_end = mk2(g, P_sub, int_like(g, z->dim[last] - 1, mk_cast(g, z, DT_I32)), node_new(g, P_iota, DT_I32, NULL, 0, z->dim, z->nd, &last, 1, 0));
-	Node *place = mk_reduce(g, P_reduce_max, mk3(g, P_select, mk2(g, P_eq, z, best), from_end, int_like(g, 0, from_end)), &last, 1);
-	return mk2(g, P_sub, int_like(g, z->dim[last] - 1, place), place);
+	Node *at = mk_cast(g, node_new(g, P_iota, DT_I32, NULL, 0, z->dim, z->nd, &last, 1, 0), DT_F32), *end = mk_like(g, (double)z->dim[last] - 1, at);
+	Node *from_end = mk3(g, P_select, mk2(g, P_eq, z, best), mk2(g, P_sub, end, at), mk_like(g, 0, at));
+	Node *place = mk_reduce(g, P_reduce_max, from_end, &last, 1);
+	return mk2(g, P_sub, mk_like(g, (double)z->dim[last] - 1, place), place);
 }
 
 /* What the eval program gives for a target: see PlanOutput.role. */
