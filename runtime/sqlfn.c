@@ -401,6 +401,21 @@ fn_word_count(sqlite3_context *c, int n, sqlite3_value **v)
 MATH(X)
 #undef X
 
+/* split_part('7_theo_12.wav', '_', 2) is 'theo': part n, from 1, of what the separators part; NULL where there are fewer. */
+static void
+fn_split_part(sqlite3_context *c, int n, sqlite3_value **v)
+{
+	const char *s = (const char *)sqlite3_value_text(v[0]), *by = (const char *)sqlite3_value_text(v[1]), *end;
+	sqlite3_int64 k = sqlite3_value_int64(v[2]);
+	(void)n;
+	if (!s || !by || !*by)
+		return;
+	for (; (end = strstr(s, by)) && k > 1; k--)
+		s = end + strlen(by);
+	if (k == 1)
+		sqlite3_result_text(c, s, end ? (int)(end - s) : -1, SQLITE_TRANSIENT);
+}
+
 static void
 fn_pow(sqlite3_context *c, int n, sqlite3_value **v)
 {
@@ -412,7 +427,7 @@ fn_pow(sqlite3_context *c, int n, sqlite3_value **v)
 
 #define FUNCTIONS(X)                                                                                \
 	X(to_number, 1) X(to_time, 1) X(hour, 1) X(weekday, 1) X(month, 1) X(year, 1) X(day_of_month, 1) \
-	X(day_of_year, 1) X(json_count, 1) X(word_count, 1) X(ln, 1) X(log1p, 1) X(sqrt, 1) X(exp, 1) X(pow, 2)
+	X(day_of_year, 1) X(json_count, 1) X(word_count, 1) X(ln, 1) X(log1p, 1) X(sqrt, 1) X(exp, 1) X(pow, 2) X(split_part, 3)
 #define X(name, nargs) #name,
 const char *const sqlfn_names[] = {FUNCTIONS(X) "abs", "coalesce", "count", "ifnull", "iif", "instr", "length", "lower",
                                    "max", "min", "nullif", "replace", "round", "substr", "trim", "upper"};

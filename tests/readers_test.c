@@ -572,6 +572,32 @@ test_tables(void)
 	drop(c);
 }
 
+/* Arrays beside a CSV table: a join finds the tensors of a row, twice or not at all; SQL chooses among them. */
+static void
+test_join(void)
+{
+	static const uint8_t v[] = {10, 11, 20, 21, 30, 31};
+	char buf[256];
+	PUTS("posts.csv", "post,label\nb,1\nnone,0\na,1\nb,0\n");
+	put("ids.npy", buf, npy(buf, "<i2", "False", "(3,)", "\1\0\2\0\3\0", 6));
+	put("frames.npy", buf, npy(buf, "|u1", "False", "(3, 2)", v, 6));
+	Case *c = CASE(TB_NPY, "id=ids.npy", "frames=frames.npy");
+	PlanTable both[2] = {{.name = "posts", .path = "posts.csv", .loc = "m.yaml:3:5"}, c->table};
+	c->d.table = both;
+	c->d.ntable = 2;
+	c->d.rows = "posts LEFT JOIN t ON t.id = CASE post WHEN 'a' THEN 1 WHEN 'b' THEN 2 END";
+	add_tensor(c, "frames", DT_U8, 0, 1, 2, 1);
+	add_tensor(c, "CASE WHEN label = 1 THEN frames END", DT_F32, 0, 1, 2, 1);
+	add_class(c, "label", 2);
+	if (BUILDS(c)) {
+		static const uint8_t want[] = {20, 21, 0, 0, 10, 11, 20, 21};
+		CHECK(c->ds.rows == 4 && !memcmp(bytes(c, 0), want, 8));
+		CHECK(floats(c, 1)[0] == 20 && floats(c, 1)[5] == 11 && floats(c, 1)[7] == 0);
+		CHECK(!strcmp(c->ds.key[2], "a"));
+	}
+	drop(c);
+}
+
 /* ---- sound and pictures ---- */
 
 static void
@@ -614,8 +640,10 @@ test_wav(void)
 	put_wav("clips/more/2_stereo.wav", 2, 16, v, 4, 0);
 	put_wav("broken/cut.wav", 1, 16, v, 3, 3);
 	Case *c = clips("clips");
-	c->target[0].from = "samples";
+	c->target[0].from = "split_part(split_part(file, '_', 2), '.', 2)";
 	if (BUILDS(c)) {
+		char buf[24];
+		CHECK(!strcmp(fit_class_name(c->fit, &c->d, 0, 0, buf), "wav") && c->fit->target[0].classes.n == 1);
 		const float *x = floats(c, 0);
 		CHECK(x[0] == 0.5f && x[1] == -1 && x[2] == 0.25f); /* cut at 3 */
 		CHECK(x[3] == -0.25f && x[4] == (8192 + 100) / 65536.0f && x[5] == 0); /* the mean of two channels, filled */
@@ -817,6 +845,7 @@ main(void)
 	test_folds();
 	test_bytes();
 	test_tables();
+	test_join();
 	test_wav();
 	test_images();
 	test_damage();

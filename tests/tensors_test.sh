@@ -185,6 +185,8 @@ for k in 1 2 3; do
 	holds "$(metric "fold$k/metrics.json" test label.accuracy)" '>' 0.95 "accuracy of fold $k"
 done
 [ "$(sort -u tested | wc -l)" = 120 ] && [ "$(wc -l <tested)" = 120 ] && ok || bad 'folds do not test each row once'
+run 'a sentence by hand' "$mmrun" predict folds.bin --run fold1 --set 'text=a good fine day'
+grep -q '^label *yes' log && ok || bad 'a sentence by hand'
 run 'eval knows its fold' "$mmrun" eval folds.bin -o fold2
 grep -q '^rows *40$' log && ok || bad 'eval of a fold'
 "$mmrun" train folds.bin -o x --fold 4 --device cpu >log 2>&1
