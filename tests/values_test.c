@@ -125,6 +125,7 @@ test_sql_functions(void)
 		{"hour('')", NULL}, {"to_time('04/02/2021 13:42')", "1617370920"}, {"to_number('99,600,000')", "99600000"},
 		{"to_number('1.2M')", "1200000"}, {"to_number('x')", NULL}, {"to_number('9223372036854775807')", "9223372036854775807"},
 		{"json_count('[\"a\", 1]')", "2"}, {"json_count('[]')", "0"}, {"json_count('a')", NULL}, {"word_count('Hi #you 😅')", "3"},
+		{"split_part('7_theo_12.wav', '_', 2)", "theo"}, {"split_part('7_theo_12.wav', '_', 1)", "7"}, {"split_part('a', '_', 2)", NULL}, {"split_part('a', '', 1)", NULL},
 		{"round(ln('1.2K'), 6)", "7.090077"}, {"ln(0)", NULL}, {"log1p(0)", "0.0"}, {"sqrt(-1)", NULL}, {"sqrt(9)", "3.0"},
 		{"exp(0)", "1.0"}, {"pow(2, 10)", "1024.0"}, {"exp(10000)", NULL},
 	};
