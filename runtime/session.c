@@ -267,6 +267,9 @@ check_columns(const Session *s, bool targets, Err *e)
 		if (c->dtype != t || c->width != width || strcmp(c->name, name))
 			return fail(e, "column %u of the data is %s %s[%lld], the plan wants %s %s[%lld]: remove the column cache and retry", i,
 			            dtype_name(c->dtype), c->name, (long long)c->width, dtype_name(t), name, (long long)width);
+		if (width && ds->rows > INT32_MAX / width) /* kernels count elements in 32 bits */
+			return fail(e, "column %s has %lld rows of %lld elements, more than %d in all: use fewer rows, or smaller ones", name, (long long)ds->rows,
+			            (long long)width, INT32_MAX);
 	}
 	if (ds->split[0] < 0 || ds->split[0] > ds->split[1] || ds->split[1] > ds->split[2] || ds->split[2] > ds->split[3] ||
 	    ds->split[3] > ds->rows || ds->rows > INT32_MAX)

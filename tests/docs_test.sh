@@ -13,15 +13,15 @@ them. The head of each says where its data is from and where to put it.
 
 | file | what it is | reached |
 |---|---|---|
-| `lenet.yaml` | LeNet-5 on MNIST | LENET |
-| `autoencoder.yaml` | an autoencoder of MNIST | AUTO |
+| `lenet.yaml` | LeNet-5 on MNIST | test accuracy 99.2 % (the best by validation of the first 11 epochs) |
+| `autoencoder.yaml` | an autoencoder of MNIST | compiled, not trained to its end |
 | `vae.yaml` | a variational autoencoder of MNIST, 784-400-20 | test bound 104.2 nats a digit after 20 epochs (7 minutes on 2 cores) |
-| `gpt_char.yaml` | a small GPT over bytes; `mmrun generate` | compiled and run for some steps only: its 5,000 steps want a GPU |
+| `gpt_char.yaml` | a small GPT over bytes; `mmrun generate` | not trained to its end: its 5,000 steps want a GPU |
 | `sentiment_textcnn.yaml` | a convolutional network on sentences, ten folds | SENT |
-| `mlp_mixer.yaml` | MLP-Mixer on CIFAR-10 | compiled and run for some steps only: its 60 epochs want a GPU |
+| `mlp_mixer.yaml` | MLP-Mixer on CIFAR-10 | not trained to its end: its 60 epochs want a GPU |
 | `two_tower.yaml` | authors and posts as vectors, on the sample data | test R2 0.48 |
 
-The figures are of this machine-independent set-up: `mmc FILE -o plan.bin && mmrun train plan.bin`, on a CPU.
+Reached by `mmc FILE -o plan.bin && mmrun train plan.bin` on two cores of a CPU.
 
 What follows is the reference, made by `mmc --help-model` and `mmc --help-ops` (`tests/docs_test.sh bless`).
 
