@@ -171,8 +171,8 @@ declare(Reader *r, const Ast *line, DType dt, const int64_t *dim, int nd)
 	if (!check_names(call, known, LEN(known)) || init < 0 || space < 0 || !named_number(call, "below", &below) || !named_number(call, "off", &off) ||
 	    !named_number(call, "a", &a) || !named_number(call, "b", &b))
 		return false;
-	if (!(below >= 0 && below < 0x1p31) || !(off >= 0 && off < 0x1p40)) {
-		error_at(call->loc, "below and off are whole numbers from 0");
+	if (!(below >= -1 && below < 0x1p31) || !(off >= 0 && off < 0x1p40)) {
+		error_at(call->loc, "below is a whole number from -1, off from 0");
 		return false;
 	}
 	if (!strcmp(call->s, "input")) {

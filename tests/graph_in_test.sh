@@ -22,11 +22,11 @@ says() {
 
 cd "$here/graph" || exit 2
 says contract 0 ' = dot(v0, v1, at=[0, 1, 1, 2, 0, 2])' --graph-in contract_dense.g -d c
-says product 0 ', 1 products' --graph-in contract_dense.g --mem
-says skip 0 ', 0 products' --graph-in contract_dense.g -x contract --mem
+says product 0 '        1        1' --graph-in contract_dense.g --mem
+says skip 0 '        2        0' --graph-in contract_dense.g -x contract --mem
 says explain 0 'v5 reduce_max: not joined' --graph-in split_long.g --explain --target cpu
-says memory 0 'train    batch 1' --graph-in <(sed 's/graph t(/graph train(/' split_long.g) --mem
-says kernels 0 '3 kernels' --graph-in states.g --mem --emit-src "$tmp/src"
+says memory 0 'cpu  mmrun train' --graph-in <(sed 's/graph t(/graph train(/' split_long.g) --mem
+says kernels 0 '        3        0' --graph-in states.g --mem --emit-src "$tmp/src"
 if grep -qs 't_k0_' "$tmp/src/cpu_0.c" && [ -s "$tmp/src/cuda_0.cu" ]; then ok; else bad 'no kernels'; fi
 says syntax 2 "err_syntax.g:3:1: error: '}' does not close '('" --graph-in err_syntax.g
 says types 2 'err_types.g:4:3: error: neg has another shape than its operands' --graph-in err_types.g

@@ -105,7 +105,7 @@ seed_of(const Ast *test)
 }
 
 static double
-input_value(const GInput *in, int64_t k, uint64_t *seed)
+given_value(const GInput *in, int64_t k, uint64_t *seed)
 {
 	if (!strcmp(in->name, "step"))
 		return in->nd ? (double)k + 1 : 3;
@@ -129,7 +129,7 @@ fill_inputs(Case *c, uint64_t seed)
 		int64_t n = count_dims(in->dim, in->nd);
 		c->input[i] = xcalloc((size_t)n, sizeof **c->input);
 		for (int64_t k = 0; k < n; k++)
-			c->input[i][k] = input_value(in, k, &seed);
+			c->input[i][k] = given_value(in, k, &seed);
 	}
 }
 

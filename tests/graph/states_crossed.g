@@ -18,7 +18,7 @@ graph fuzz(batch = 1) {
   v13: f32[363] = reshape(v11)
   v14: f32[5] = slice(v13, at=[49, 14])
   v15: f32[3] = reshape(v12)
-  v16: f32[363] = pad(v15, at=[28])
+  v16: f32[363] = pad(v15, at=[28, 1])
   v17: f32[11, 11, 3] = reshape(v16)
   update(0, v14)
   update(1, v17)
