@@ -282,7 +282,7 @@ reduce_init(const LVal *v)
 {
 	if (v->node->op != P_reduce_max)
 		return v->dt == DT_F32 ? "0.0f" : "0";
-	return v->dt == DT_F32 ? NULL : "INT32_MIN";
+	return v->dt == DT_F32 ? NULL : "(-2147483647 - 1)";
 }
 
 static void need_val(const Emit *e, bool *need, const LVal *v, int stage);
