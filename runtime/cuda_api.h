@@ -127,9 +127,12 @@ typedef struct CudaGemm {
 	const char *where;
 } CudaGemm;
 
-/* Chooses the algorithm, by timing where the kernel cache has none; writes nothing but workspace and, when may_write, C. */
-bool cuda_gemm_prepare(Cuda *c, CudaGemm *x, const PlanGemm *g, void *const *arg, void *work, size_t work_bytes, bool may_write,
-                       const char *where, Err *e);
+/* Chooses the algorithm, by timing where the kernel cache has none; writes nothing but workspace and, when may_write, C.
+   step: bytes that A, B and C move on in a loop, or NULL. */
+bool cuda_gemm_prepare(Cuda *c, CudaGemm *x, const PlanGemm *g, void *const *arg, const int64_t *step, void *work, size_t work_bytes,
+                       bool may_write, const char *where, Err *e);
+/* Another call of a prepared product, which the preparation's steps led to; it must not outlive it. The bias is the same. */
+CudaGemm cuda_gemm_again(const CudaGemm *x, void *const *arg);
 bool cuda_gemm_launch(Cuda *c, const CudaGemm *x, Err *e);
 void cuda_gemm_free(Cuda *c, CudaGemm *x);
 void cuda_gemm_close(Cuda *c);

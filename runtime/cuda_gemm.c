@@ -292,8 +292,8 @@ open_blas(Cuda *c, const char *where, Err *e)
 }
 
 bool
-cuda_gemm_prepare(Cuda *c, CudaGemm *x, const PlanGemm *g, void *const *arg, void *work, size_t work_bytes, bool may_write,
-                  const char *where, Err *e)
+cuda_gemm_prepare(Cuda *c, CudaGemm *x, const PlanGemm *g, void *const *arg, const int64_t *step, void *work, size_t work_bytes,
+                  bool may_write, const char *where, Err *e)
 {
 	memset(x, 0, sizeof *x);
 	if (!gemm_check(g, where, e) || !open_blas(c, where, e))
@@ -304,12 +304,23 @@ cuda_gemm_prepare(Cuda *c, CudaGemm *x, const PlanGemm *g, void *const *arg, voi
 	                .step_c = b.step_c * out, .A = arg[1], .B = arg[0], .C = arg[2], .work = work, .work_bytes = work ? work_bytes : 0,
 	                .where = where};
 	/* in the plan's order A, B, C; a batch stride is also in the layouts, but the loop's is known only here */
-	uint32_t align[3] = {alignment(x->B, b.loop > 1 ? x->step_b : 0), alignment(x->A, b.loop > 1 ? x->step_a : 0),
-	                     alignment(x->C, b.loop > 1 ? x->step_c : 0)};
+	const int64_t none[3] = {0}, *move = step ? step : none;
+	uint32_t align[3] = {alignment(x->B, (b.loop > 1 ? x->step_b : 0) | move[0]), alignment(x->A, (b.loop > 1 ? x->step_a : 0) | move[1]),
+	                     alignment(x->C, (b.loop > 1 ? x->step_c : 0) | move[2])};
 	if (describe(c, x, g, &b, arg[3], e) && choose_algo(c, x, g, align, may_write && g->beta == 0, e))
 		return true;
 	cuda_gemm_free(c, x);
 	return false;
+}
+
+CudaGemm
+cuda_gemm_again(const CudaGemm *x, void *const *arg)
+{
+	CudaGemm y = *x;
+	y.A = arg[1];
+	y.B = arg[0];
+	y.C = arg[2];
+	return y;
 }
 
 bool

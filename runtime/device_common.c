@@ -44,7 +44,7 @@ gemm_check(const PlanGemm *g, const char *where, Err *e)
 const char *
 instr_where(Arena *a, const PlanTargetset *s, const PlanProgram *p, const PlanInstr *in)
 {
-	static const char *const kinds[] = {"kernel", "gemm", "copy", "zero"};
+	static const char *const kinds[] = {"kernel", "gemm", "copy", "zero", "loop"};
 	const char *name = "";
 	if (in->kind == I_KERNEL && in->index < p->nkernel)
 		name = p->kernel[in->index].name;
@@ -61,11 +61,14 @@ args_fit(const PlanProgram *p, const PlanInstr *in, const char *where, Err *e)
 		[I_GEMM] = {p->ngemm, bias ? 4 : 3, bias ? 4 : 3},
 		[I_COPY] = {UINT32_MAX, 2, 2},
 		[I_ZERO] = {UINT32_MAX, 1, 1},
+		[I_LOOP] = {UINT32_MAX, 0, 0},
 	};
 	if (in->kind >= LEN(want) || in->index >= want[in->kind].nindex)
 		return fail(e, "%s: instruction kind %u index %u is not in the program", where, in->kind, in->index);
 	if (in->narg < want[in->kind].lo || in->narg > want[in->kind].hi)
 		return fail(e, "%s: %u arguments do not fit the instruction", where, in->narg);
+	if (in->nstep && in->nstep != in->narg)
+		return fail(e, "%s: %u steps for %u arguments", where, in->nstep, in->narg);
 	if (in->kind == I_COPY && in->arg[0].bytes != in->arg[1].bytes)
 		return fail(e, "%s: copies %llu bytes to %llu", where, (unsigned long long)in->arg[1].bytes, (unsigned long long)in->arg[0].bytes);
 	return true;
@@ -93,6 +96,72 @@ instr_bind(Arena *a, const PlanProgram *p, const PlanInstr *in, const Binding *b
 		}
 	}
 	return ptr;
+}
+
+bool
+loops_fit(const PlanProgram *p, Err *e)
+{
+	for (uint32_t i = 0; i < p->ninstr; i++) {
+		const PlanInstr *in = &p->instr[i];
+		if (in->kind != I_LOOP)
+			continue;
+		if (in->index < 1 || in->index >= p->ninstr - i || in->times < 1 || in->times > INT32_MAX / in->index)
+			return fail(e, "%s: a loop of %lld times %u instructions does not fit the program", p->name, (long long)in->times, in->index);
+		for (uint32_t k = 1; k <= in->index; k++)
+			if (in[k].kind == I_LOOP)
+				return fail(e, "%s: a loop inside a loop", p->name);
+		i += in->index;
+	}
+	return true;
+}
+
+int64_t
+program_runs(const PlanProgram *p)
+{
+	int64_t n = 0;
+	for (uint32_t i = 0; i < p->ninstr; i++) {
+		bool loop = p->instr[i].kind == I_LOOP;
+		n += loop ? p->instr[i].times * p->instr[i].index : 1;
+		i += loop ? p->instr[i].index : 0;
+	}
+	return n;
+}
+
+/* Instruction in as it is in iteration i of its loop. */
+static PlanInstr
+iteration(Arena *a, const PlanInstr *in, int64_t i)
+{
+	PlanInstr now = *in;
+	if (!in->nstep)
+		return now;
+	now.arg = arena_alloc(a, in->narg * sizeof *now.arg);
+	for (uint32_t k = 0; k < in->narg; k++) {
+		now.arg[k] = in->arg[k];
+		now.arg[k].off += (uint64_t)i * (uint64_t)in->step[k];
+	}
+	return now;
+}
+
+Unrolled
+program_unroll(Arena *a, const PlanProgram *p)
+{
+	Unrolled u = {.program = *p};
+	uint32_t n = 0;
+	size_t runs = (size_t)program_runs(p);
+	u.program.instr = arena_alloc(a, runs * sizeof *u.program.instr);
+	u.from = arena_alloc(a, runs * sizeof *u.from);
+	for (uint32_t i = 0; i < p->ninstr; i++) {
+		const PlanInstr *in = &p->instr[i];
+		bool loop = in->kind == I_LOOP;
+		for (int64_t t = 0; t < (loop ? in->times : 1); t++)
+			for (uint32_t k = loop; k <= (loop ? in->index : 0); k++) {
+				u.from[n] = (Origin){i + k, t ? n - (uint32_t)t * in->index : n};
+				u.program.instr[n++] = loop ? iteration(a, in + k, t) : *in;
+			}
+		i += loop ? in->index : 0;
+	}
+	u.program.ninstr = n;
+	return u;
 }
 
 bool *

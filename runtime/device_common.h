@@ -22,6 +22,23 @@ const char *instr_where(Arena *a, const PlanTargetset *s, const PlanProgram *p, 
 /* Pointers of all arguments, memory from a. Checks index, argument count and that each base is there. */
 void **instr_bind(Arena *a, const PlanProgram *p, const PlanInstr *in, const Binding *b, const char *where, Err *e);
 
+/* Loops are whole and not in one another; the functions below rely on it. */
+bool loops_fit(const PlanProgram *p, Err *e);
+
+/* Instructions that one run of the program runs, its loops included. */
+int64_t program_runs(const PlanProgram *p);
+
+/* A program whose loops are written out, for a device that records them. */
+typedef struct Origin {
+	uint32_t instr; /* of the program */
+	uint32_t first; /* the same one in its loop's first iteration */
+} Origin;
+typedef struct Unrolled {
+	PlanProgram program;
+	Origin *from; /* of each instruction */
+} Unrolled;
+Unrolled program_unroll(Arena *a, const PlanProgram *p);
+
 /* used[i]: program p runs a kernel of module i. Memory from a. */
 bool *modules_used(Arena *a, const PlanTargetset *s, const PlanProgram *p, Err *e);
 

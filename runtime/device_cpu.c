@@ -29,12 +29,18 @@ typedef struct CpuOp {
 	void **arg;
 	size_t bytes; /* of a copy or zero */
 	CpuGemm gemm;
+	uint32_t narg;
+	const int64_t *step; /* in a loop: bytes that each argument moves on, or NULL */
+	void **base;         /* with a step: the arguments of the first iteration */
+	uint32_t inside;     /* loop: ops after it that it runs */
+	int64_t times;
 } CpuOp;
 
 struct Exec {
 	Arena arena;
 	uint32_t nop;
 	CpuOp *op;
+	int64_t runs; /* instructions that one run of the program runs */
 };
 
 /* ---- memory ---- */
@@ -160,6 +166,16 @@ prepare_op(Cpu *c, Exec *x, const PlanTargetset *s, const PlanProgram *p, const 
 	op->arg = instr_bind(&x->arena, p, in, b, where, e);
 	if (!op->arg)
 		return false;
+	op->narg = in->narg;
+	op->inside = in->kind == I_LOOP ? in->index : 0;
+	op->times = in->times;
+	if (in->nstep) {
+		op->step = in->step;
+		op->base = arena_alloc(&x->arena, in->narg * sizeof *op->base);
+		memcpy(op->base, op->arg, in->narg * sizeof *op->base);
+	}
+	if (in->kind == I_LOOP)
+		return true;
 	op->bytes = in->arg[0].bytes;
 	if (in->kind == I_KERNEL)
 		return find_kernel(&p->kernel[in->index], handle, op, where, e);
@@ -185,10 +201,11 @@ cpu_prepare(Device *d, const PlanTargetset *s, const PlanProgram *p, const Bindi
 	Exec *x = xcalloc(1, sizeof *x);
 	bool *used = modules_used(&x->arena, s, p, e);
 	void **handle = arena_alloc(&x->arena, s->nmodule * sizeof *handle);
-	bool ok = used && cpu_build(&c->builder, s, p, used, handle, e);
+	bool ok = used && loops_fit(p, e) && cpu_build(&c->builder, s, p, used, handle, e);
 	x->op = arena_alloc(&x->arena, p->ninstr * sizeof *x->op);
 	for (x->nop = 0; ok && x->nop < p->ninstr; x->nop++)
 		ok = prepare_op(c, x, s, p, &p->instr[x->nop], b, handle, &x->op[x->nop], e);
+	x->runs = ok ? program_runs(p) : 0;
 	if (!ok) {
 		cpu_drop(d, x);
 		return NULL;
@@ -207,6 +224,32 @@ run_op(const Cpu *c, const CpuOp *op)
 	}
 }
 
+/* The arguments of iteration i. */
+static void
+move_args(CpuOp *op, int64_t i)
+{
+	if (!op->step)
+		return;
+	for (uint32_t k = 0; k < op->narg; k++)
+		op->arg[k] = (char *)op->base[k] + i * op->step[k];
+	if (op->kind == I_GEMM) {
+		op->gemm.A = op->arg[0];
+		op->gemm.B = op->arg[1];
+		op->gemm.C = op->arg[2];
+		op->gemm.bias = op->arg[3];
+	}
+}
+
+static void
+run_loop(const Cpu *c, const CpuOp *loop, CpuOp *body)
+{
+	for (int64_t i = 0; i < loop->times; i++)
+		for (uint32_t k = 0; k < loop->inside; k++) {
+			move_args(&body[k], i);
+			run_op(c, &body[k]);
+		}
+}
+
 static bool
 cpu_run(Device *d, Exec *x, int64_t times, Err *e)
 {
@@ -214,9 +257,13 @@ cpu_run(Device *d, Exec *x, int64_t times, Err *e)
 	(void)e;
 	omp_set_num_threads(c->threads); /* belongs to the calling thread, which may be a new one */
 	for (int64_t t = 0; t < times; t++)
-		for (uint32_t i = 0; i < x->nop; i++)
-			run_op(c, &x->op[i]);
-	d->launches += times * x->nop;
+		for (uint32_t i = 0; i < x->nop; i += 1 + x->op[i].inside) {
+			if (x->op[i].kind == I_LOOP)
+				run_loop(c, &x->op[i], &x->op[i + 1]);
+			else
+				run_op(c, &x->op[i]);
+		}
+	d->launches += times * x->runs;
 	return true;
 }
 
@@ -246,14 +293,23 @@ cpu_profile(Device *d, Exec *x, int times, InstrTime *t, Err *e)
 		times = 1;
 	double *sec = xcalloc((size_t)times, sizeof *sec);
 	omp_set_num_threads(c->threads);
-	for (uint32_t i = 0; i < x->nop; i++) {
+	int64_t often = 1;
+	for (uint32_t i = 0, end = 0; i < x->nop; i++) {
+		if (x->op[i].kind == I_LOOP) {
+			often = x->op[i].times;
+			end = i + x->op[i].inside;
+			t[i].seconds = 0;
+			continue;
+		}
+		often = i > end ? 1 : often;
+		move_args(&x->op[i], 0);
 		run_op(c, &x->op[i]); /* caches, page faults, threads */
 		for (int r = 0; r < times; r++) {
 			double start = now_seconds();
 			run_op(c, &x->op[i]);
 			sec[r] = now_seconds() - start;
 		}
-		t[i].seconds = median(sec, times);
+		t[i].seconds = median(sec, times) * (double)often; /* of a loop: its first iteration */
 	}
 	free(sec);
 	return true;

@@ -27,14 +27,17 @@ typedef struct CudaOp {
 	CUdeviceptr dst, src;
 	size_t bytes;
 	CudaGemm gemm;
+	bool borrowed; /* the product is prepared by another op */
 	const char *where;
 	CUgraphNode last; /* while capturing: of its latest issue */
 } CudaOp;
 
 struct Exec {
 	Arena arena;
-	uint32_t nop;
+	uint32_t nop;    /* loops written out */
 	CudaOp *op;
+	Origin *from;    /* of each op: the program's instruction */
+	uint32_t ninstr; /* of the program */
 	Depend *depend; /* two repetitions */
 	CUgraphExec one, many; /* NULL for a program without instructions; many also where one repetition is large */
 	int64_t repeats;       /* in many */
@@ -345,12 +348,40 @@ prepare_op(Cuda *c, Exec *x, const PlanTargetset *s, const PlanProgram *p, const
 	if (in->kind == I_GEMM) {
 		/* activations and workspace hold nothing yet, so trying algorithms may overwrite them */
 		bool may_write = in->arg[2].space == SP_ACT || in->arg[2].space == SP_WORK;
-		return cuda_gemm_prepare(c, &o->gemm, &p->gemm[in->index], arg, b->base[SP_WORK], p->work_bytes, may_write, o->where, e);
+		return cuda_gemm_prepare(c, &o->gemm, &p->gemm[in->index], arg, in->nstep ? in->step : NULL, b->base[SP_WORK], p->work_bytes, may_write, o->where, e);
 	}
 	o->dst = (CUdeviceptr)arg[0];
 	o->src = (CUdeviceptr)arg[1];
 	o->bytes = in->arg[0].bytes;
 	return true;
+}
+
+/* A later iteration of an instruction that is prepared: the same on other addresses. */
+static bool
+repeat_op(Exec *x, const PlanProgram *p, const PlanInstr *in, const Binding *b, const CudaOp *first, CudaOp *o, Err *e)
+{
+	*o = *first;
+	o->borrowed = true;
+	void **arg = instr_bind(&x->arena, p, in, b, o->where, e);
+	if (!arg)
+		return false;
+	if (in->kind == I_GEMM)
+		o->gemm = cuda_gemm_again(&first->gemm, arg);
+	o->dst = (CUdeviceptr)arg[0];
+	o->src = (CUdeviceptr)arg[1];
+	if (in->kind == I_KERNEL) {
+		o->param = arena_alloc(&x->arena, in->narg * sizeof *o->param);
+		for (uint32_t i = 0; i < in->narg; i++)
+			o->param[i] = &arg[i];
+	}
+	return true;
+}
+
+/* A product whose bias moves cannot be one that is prepared: the bias is part of that. */
+static bool
+can_repeat(const PlanInstr *in)
+{
+	return !(in->kind == I_GEMM && in->narg == 4 && in->nstep && in->step[3]);
 }
 
 static bool
@@ -377,7 +408,7 @@ cuda_drop(Device *d, Exec *x)
 	if (x->one)
 		c->cu.cuGraphExecDestroy(x->one);
 	for (uint32_t i = 0; i < x->nop; i++)
-		if (x->op[i].kind == I_GEMM)
+		if (x->op[i].kind == I_GEMM && !x->op[i].borrowed)
 			cuda_gemm_free(c, &x->op[i].gemm);
 	arena_free(&x->arena);
 	free(x);
@@ -418,15 +449,28 @@ cuda_prepare(Device *d, const PlanTargetset *s, const PlanProgram *p, const Bind
 	if (!enter(c, e))
 		return NULL;
 	Exec *x = xcalloc(1, sizeof *x);
-	WorkSpan *work = arena_alloc(&x->arena, p->ninstr * sizeof *work);
+	if (!loops_fit(p, e)) {
+		cuda_drop(d, x);
+		return NULL;
+	}
+	Unrolled u = program_unroll(&x->arena, p);
+	WorkSpan *work = arena_alloc(&x->arena, u.program.ninstr * sizeof *work);
 	CUmodule *module = arena_alloc(&x->arena, s->nmodule * sizeof *module);
 	bool ok = load_modules(c, x, s, p, module, e);
-	x->op = arena_alloc(&x->arena, p->ninstr * sizeof *x->op);
-	for (x->nop = 0; ok && x->nop < p->ninstr; x->nop++)
-		ok = prepare_op(c, x, s, p, &p->instr[x->nop], b, module, &x->op[x->nop], e);
+	x->op = arena_alloc(&x->arena, u.program.ninstr * sizeof *x->op);
+	x->from = u.from;
+	x->ninstr = p->ninstr;
+	for (x->nop = 0; ok && x->nop < u.program.ninstr; x->nop++) {
+		const PlanInstr *in = &u.program.instr[x->nop];
+		uint32_t first = u.from[x->nop].first;
+		if (first < x->nop && can_repeat(in))
+			ok = repeat_op(x, &u.program, in, b, &x->op[first], &x->op[x->nop], e);
+		else
+			ok = prepare_op(c, x, s, &u.program, in, b, module, &x->op[x->nop], e);
+	}
 	if (ok) {
 		share_workspace(x, b->base[SP_WORK], p->work_bytes, work);
-		x->depend = depend_find(&x->arena, p, work);
+		x->depend = depend_find(&x->arena, &u.program, work);
 	}
 	if (!ok || !capture_program(c, x, e)) {
 		cuda_drop(d, x);
@@ -459,6 +503,15 @@ cuda_sync(Device *d, Err *e)
 	return enter((Cuda *)d, e) && drain((Cuda *)d, e);
 }
 
+static double
+iterations(const Exec *x, uint32_t first)
+{
+	double n = 0;
+	for (uint32_t i = first; i < x->nop; i++)
+		n += x->from[i].first == first;
+	return n;
+}
+
 static bool
 cuda_step(Device *d, Exec *x, uint32_t i, Err *e)
 {
@@ -472,12 +525,14 @@ cuda_profile(Device *d, Exec *x, int times, InstrTime *t, Err *e)
 	Cuda *c = (Cuda *)d;
 	if (!enter(c, e))
 		return false;
+	memset(t, 0, x->ninstr * sizeof *t);
 	for (uint32_t i = 0; i < x->nop; i++) {
-		t[i].seconds = 0;
-		if (nothing_to_do(&x->op[i]))
+		double *seconds = &t[x->from[i].instr].seconds;
+		if (x->from[i].first < i || nothing_to_do(&x->op[i]))
 			continue;
-		if (!cuda_time(c, emit_op, &x->op[i], PROFILE_COPIES, times > 0 ? times : 1, &t[i].seconds, e))
+		if (!cuda_time(c, emit_op, &x->op[i], PROFILE_COPIES, times > 0 ? times : 1, seconds, e))
 			return false;
+		*seconds *= iterations(x, i); /* of a loop, the first stands for all */
 	}
 	return true;
 }

@@ -93,7 +93,7 @@ static const FieldNames names_table[] = {
 	DTYPE_FIELD(PlanGemm, ctype)
 	NAMES(PlanGemm, tf32, false, "no", "yes")
 	NAMES(PlanGemm, epilogue, true, "bias", "relu", "gelu")
-	NAMES(PlanInstr, kind, false, "kernel", "gemm", "copy", "zero")
+	NAMES(PlanInstr, kind, false, "kernel", "gemm", "copy", "zero", "loop")
 	DTYPE_FIELD(PlanOutput, dtype)
 	NAMES(PlanTrain, maximize, false, "no", "yes")
 };

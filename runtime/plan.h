@@ -183,18 +183,23 @@ typedef enum Epilogue { EPI_NONE = 0, EPI_BIAS = 1, EPI_RELU = 2, EPI_GELU = 4 }
 	F(U32, tf32)                                                                                \
 	F(U32, epilogue)
 
-typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO } InstrKind;
+typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO, I_LOOP } InstrKind;
+
+/* A LOOP runs the `index` instructions after it `times` times; they are not loops. In iteration i each of their arguments lies
+   i * step bytes further on: so a step of a scan reads and writes its part of arrays that hold all steps. */
 
 #define PLAN_INSTR(F, L)                                                                            \
-	F(U32, kind)   /* KERNEL: args in order; GEMM: A B C [bias]; COPY: dst src; ZERO: dst */    \
-	F(U32, index)  /* of the kernel or gemm */                                                  \
+	F(U32, kind)   /* KERNEL: args in order; GEMM: A B C [bias]; COPY: dst src; ZERO: dst; LOOP: none */ \
+	F(U32, index)  /* of the kernel or gemm; LOOP: instructions inside */                        \
 	L(PlanRef, arg)                                                                             \
 	F(U32, nout)   /* the last nout arguments are written (COPY, ZERO: the first; GEMM: C) */   \
 	F(STR, what)   /* the ops inside, for tables */                                             \
 	F(STR, loc)    /* the model line, and the library's */                                      \
 	F(F64, flops)                                                                               \
 	F(F64, traffic)/* bytes that must move */                                                   \
-	F(BYTES, dtype)/* DType of each argument's elements, or none: f32 */
+	F(BYTES, dtype)/* DType of each argument's elements, or none: f32 */ \
+	F(I64, times)  /* LOOP: iterations; else 0 */                                               \
+	F(INTS, step)  /* inside a loop: bytes for each argument, or none if all stay in place */
 
 #define PLAN_OUTPUT(F, L)                                                                           \
 	F(STR, name)                                                                                \

@@ -30,6 +30,7 @@ typedef struct Runs {
 typedef struct Interval {
 	uint64_t lo, hi;
 	uint32_t by;       /* instruction that wrote it last */
+	uint32_t arg;      /* of it */
 	uint32_t taken_by; /* instruction that took another part of the same buffer, or NOBODY */
 	bool zero;         /* written by I_ZERO: any part of zeros is zeros */
 } Interval;
@@ -191,6 +192,21 @@ compare_intervals(const void *a, const void *b)
 	return (x->lo > y->lo) - (x->lo < y->lo);
 }
 
+/* What one argument of an instruction in a loop was in one iteration and in another becomes one where it meets. */
+static void
+join_neighbours(Map *m, uint32_t by)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < m->n; i++) {
+		Interval *p = n ? &m->v[n - 1] : NULL;
+		if (p && p->hi == m->v[i].lo && p->by == by && m->v[i].by == by && p->arg == m->v[i].arg && p->taken_by == NOBODY && m->v[i].taken_by == NOBODY)
+			p->hi = m->v[i].hi;
+		else
+			m->v[n++] = m->v[i];
+	}
+	m->n = n;
+}
+
 /* Instruction `by` writes n sorted disjoint runs: rebuilds the stretch of the map that they span. */
 static void
 map_write(Flow *f, const Run *run, size_t n, uint32_t by, bool zero)
@@ -204,7 +220,7 @@ map_write(Flow *f, const Run *run, size_t n, uint32_t by, bool zero)
 		cut_interval(s, m->v[to], run + k, n - k, by);
 	}
 	for (size_t i = 0; i < n; i++)
-		VEC_PUSH(s->v, s->n, s->cap) = (Interval){run[i].lo, run[i].hi, by, NOBODY, zero};
+		VEC_PUSH(s->v, s->n, s->cap) = (Interval){run[i].lo, run[i].hi, by, run[i].arg, NOBODY, zero};
 	qsort(s->v, s->n, sizeof *s->v, compare_intervals);
 
 	size_t rest = m->n - to, total = from + s->n + rest;
@@ -375,7 +391,7 @@ check_reads(Flow *f, const PlanInstr *in, Err *e)
 }
 
 bool
-flow_instr(Flow *f, const PlanInstr *in, Err *e)
+flow_instr(Flow *f, const PlanInstr *in, uint32_t by, bool again, Err *e)
 {
 	if (!collect_writes(f, in, e))
 		return false;
@@ -386,7 +402,9 @@ flow_instr(Flow *f, const PlanInstr *in, Err *e)
 	for (size_t i = 0, k; i < r->n; i = k) { /* one argument at a time: they may lie far apart */
 		for (k = i + 1; k < r->n && r->v[k].arg == r->v[i].arg;)
 			k++;
-		map_write(f, r->v + i, k - i, (uint32_t)(in - f->program->instr), in->kind == I_ZERO);
+		map_write(f, r->v + i, k - i, by, in->kind == I_ZERO);
 	}
+	if (again)
+		join_neighbours(&f->act, by);
 	return true;
 }

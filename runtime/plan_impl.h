@@ -65,8 +65,9 @@ bool operand_extent(const Operand *o, uint64_t *bytes); /* first to last byte to
 typedef struct Flow Flow;
 Flow *flow_new(const PlanProgram *g);
 void flow_free(Flow *f);
-/* The next instruction, its references checked; messages do not name the instruction. */
-bool flow_instr(Flow *f, const PlanInstr *in, Err *e);
+/* The next instruction, number `by`, its references checked; again: it has run before, in a loop, with other references.
+   Messages do not name it. */
+bool flow_instr(Flow *f, const PlanInstr *in, uint32_t by, bool again, Err *e);
 bool flow_read(const Flow *f, uint64_t lo, uint64_t hi, const char *what, Err *e);
 
 #endif

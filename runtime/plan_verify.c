@@ -13,6 +13,7 @@
 enum {
 	MAX_SMEM = 232448, /* dynamic shared memory a block, sm_90 (CUDA C Programming Guide, compute capabilities) */
 	MAX_THREADS = 1024,
+	MAX_LOOP_RUNS = 1 << 22, /* instructions that one loop runs: each is looked at here */
 };
 
 typedef struct Check {
@@ -440,7 +441,7 @@ check_copy(Check *c, const PlanInstr *in)
 static bool
 check_instr(Check *c, const PlanInstr *in)
 {
-	static const uint32_t nargs[] = {[I_COPY] = 2, [I_ZERO] = 1};
+	static const uint32_t nargs[] = {[I_COPY] = 2, [I_ZERO] = 1, [I_LOOP] = 0};
 	if (in->nout > in->narg)
 		return bad(c, "%" PRIu32 " of %" PRIu32 " arguments are written", in->nout, in->narg);
 	if (in->kind == I_KERNEL && in->index >= c->program->nkernel)
@@ -535,6 +536,66 @@ check_outputs_unique(Check *c) /* a head's prediction and loss share its name */
 	return ok;
 }
 
+/* One instruction and what it does to the activations. */
+static bool
+check_flow(Check *c, const PlanInstr *in, bool again)
+{
+	Err why = {0};
+	if (!check_instr(c, in))
+		return false;
+	return flow_instr(c->flow, in, (uint32_t)(c->instr - c->program->instr), again, &why) || bad(c, "%s", why.msg);
+}
+
+/* Iteration i of an instruction of a loop, as the instruction that it is then; arg has room. */
+static bool
+check_iteration(Check *c, const PlanInstr *in, int64_t i, PlanRef *arg)
+{
+	PlanInstr now = *in;
+	now.arg = arg;
+	for (uint32_t k = 0; k < in->narg; k++) {
+		int64_t move = 0, off;
+		arg[k] = in->arg[k];
+		if (!in->nstep || !in->step[k])
+			continue;
+		if (arg[k].space == SP_DATA)
+			return bad(c, "argument %" PRIu32 " moves in a loop but lies in the data", k + 1);
+		if (arg[k].off > INT64_MAX || __builtin_mul_overflow(in->step[k], i, &move) || __builtin_add_overflow((int64_t)arg[k].off, move, &off) || off < 0)
+			return bad(c, "argument %" PRIu32 " moves by %" PRId64 " bytes: in iteration %" PRId64 " it is outside of all memory", k + 1,
+			           in->step[k], i);
+		arg[k].off = (uint64_t)off;
+	}
+	return check_flow(c, &now, i > 0);
+}
+
+/* A loop, iteration by iteration: what holds for instructions holds for each that it runs. */
+static bool
+check_loop(Check *c, const PlanInstr *loop)
+{
+	uint32_t place = (uint32_t)(loop - c->program->instr), left = c->program->ninstr - place - 1, most = 1;
+	uint64_t runs;
+	if (loop->narg || loop->nout)
+		return bad(c, "a loop has no arguments");
+	if (loop->index < 1 || loop->index > left)
+		return bad(c, "a loop of %" PRIu32 " instructions, and %" PRIu32 " follow", loop->index, left);
+	if (loop->times < 1 || __builtin_mul_overflow((uint64_t)loop->times, (uint64_t)loop->index, &runs) || runs > MAX_LOOP_RUNS)
+		return bad(c, "a loop of %" PRId64 " times %" PRIu32 " instructions: from 1 to %d in all can be", loop->times, loop->index, MAX_LOOP_RUNS);
+	for (uint32_t k = 1; k <= loop->index; k++) {
+		const PlanInstr *in = c->instr = loop + k;
+		if (in->kind == I_LOOP)
+			return bad(c, "a loop inside a loop");
+		if (in->nstep && in->nstep != in->narg)
+			return bad(c, "%" PRIu32 " steps for %" PRIu32 " arguments", in->nstep, in->narg);
+		most = in->narg > most ? in->narg : most;
+	}
+	PlanRef *arg = xmalloc(most * sizeof *arg);
+	bool ok = true;
+	for (int64_t i = 0; i < loop->times && ok; i++)
+		for (uint32_t k = 1; k <= loop->index && ok; k++)
+			ok = check_iteration(c, c->instr = loop + k, i, arg);
+	free(arg);
+	return ok;
+}
+
 static bool
 check_program(Check *c)
 {
@@ -548,12 +609,13 @@ check_program(Check *c)
 		if (!check_kernel(c, &g->kernel[i]))
 			return false;
 	for (uint32_t i = 0; i < g->ninstr; i++) {
-		Err why = {0};
-		c->instr = &g->instr[i];
-		if (!check_instr(c, c->instr))
+		const PlanInstr *in = c->instr = &g->instr[i];
+		if (in->kind == I_LOOP ? !check_loop(c, in) : !check_flow(c, in, false))
 			return false;
-		if (!flow_instr(c->flow, c->instr, &why))
-			return bad(c, "%s", why.msg);
+		if (in->kind == I_LOOP)
+			i += in->index;
+		else if (in->nstep)
+			return bad(c, "its arguments move, and it is in no loop");
 	}
 	c->instr = NULL;
 	for (uint32_t i = 0; i < g->noutput; i++)

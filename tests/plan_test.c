@@ -187,7 +187,7 @@ make_plan(Arena *a)
 	LIST(a, p->set[0].module, cubin, {.arch = "sm_90"});
 	LIST(a, p->set[0].module->cubin, code, 1, 2, 3);
 	LIST(a, &p->set[0], program, {.name = "train", .batch = 4, .act_bytes = 400, .act_bound = 400, .work_bytes = 16});
-	LIST(a, &p->set[1], program, {.name = "eval", .batch = 4}, {.name = "eval", .batch = 8});
+	LIST(a, &p->set[1], program, {.name = "eval", .batch = 4, .act_bytes = 400, .act_bound = 320}, {.name = "eval", .batch = 8});
 	PlanProgram *g = p->set[0].program;
 	LIST(a, g, kernel, {.name = "gather", .grid = 1, .block = 128}, {.name = "loss_2", .grid = 2, .block = 1024, .smem = 4096});
 	LIST(a, g, gemm, {.m = 4, .n = 8, .k = 4, .ars = 4, .acs = 1, .brs = 8, .bcs = 1, .crs = 8, .batch0 = 1, .batch1 = 1,
@@ -206,6 +206,16 @@ make_plan(Arena *a)
 		LIST(a, &g->output[i], dim, 4);
 		LIST(a, &g->output[i], ref, {SP_ACT, 384, 16});
 	}
+	PlanProgram *l = p->set[1].program; /* a loop: h[i + 1] = h[i] w, with h in [0, 256) and what is between in [256, 320) */
+	LIST(a, l, gemm, {.m = 4, .n = 4, .k = 4, .ars = 4, .acs = 1, .brs = 4, .bcs = 1, .crs = 4, .batch0 = 1, .batch1 = 1, .alpha = 1});
+	LIST(a, l, instr, {.kind = I_ZERO, .nout = 1, .what = "zero"}, {.kind = I_LOOP, .index = 2, .times = 3, .what = "loop"},
+	     {.kind = I_GEMM, .nout = 1, .what = "dot", .loc = "m.yaml:3:4"}, {.kind = I_COPY, .nout = 1, .what = "copy"}, {.kind = I_COPY, .nout = 1, .what = "all"});
+	LIST(a, &l->instr[0], arg, {SP_ACT, 0, 64});
+	LIST(a, &l->instr[2], arg, {SP_ACT, 0, 64}, {SP_PARAM, 0, 64}, {SP_ACT, 256, 64});
+	LIST(a, &l->instr[2], step, 64, 0, 0);
+	LIST(a, &l->instr[3], arg, {SP_ACT, 64, 64}, {SP_ACT, 256, 64});
+	LIST(a, &l->instr[3], step, 64, 0);
+	LIST(a, &l->instr[4], arg, {SP_PARAM, 0, 128}, {SP_ACT, 128, 128});
 	fill_strings(a, plan_record(), (char *)p);
 	return p;
 }
@@ -381,7 +391,7 @@ test_fields(void)
 	BREAK("set[0].program[0].instr[1].arg[3].space is 6", in[1].arg[3].space = NSPACE);
 	BREAK("tf32 is 2", g->gemm->tf32 = 2);
 	BREAK("epilogue is 8", g->gemm->epilogue = 8);
-	BREAK("instr[0].kind is 4", in[0].kind = 4);
+	BREAK("instr[0].kind is 5", in[0].kind = 5);
 	BREAK("output[0].dtype is 99", g->output->dtype = 99);
 	BREAK("maximize is 2", p->train->maximize = 2);
 	BREAK("instr[0].what is not set", in[0].what = NULL);
@@ -503,6 +513,45 @@ test_gemm(void)
 	BREAK(NULL, g->gemm->n = 4; in[2].kind = I_GEMM; LIST(a, g, gemm, g->gemm[0], g->gemm[0]);
 	      g->gemm[1].ars = 8; g->gemm[1].epilogue = 0; in[2].index = 1; g->gemm[1].n = 8;
 	      LIST(a, &in[2], arg, {SP_ACT, 128, 128}, {SP_PARAM, 0, 128}, {SP_ACT, 256, 128}));
+}
+
+/* The loop of make_plan's last program: in[1] runs in[2] and in[3] three times. */
+#define LOOP(want, ...) BREAK(want, g = p->set[1].program; in = g->instr; __VA_ARGS__)
+
+static void
+test_loops(void)
+{
+	LOOP(NULL, );
+	LOOP(NULL, in[1].times = 1; in[4].arg[1].off = 0);
+	LOOP("a loop has no arguments", in[1].narg = 1; in[1].arg = in[0].arg);
+	LOOP("a loop of 0 instructions, and 3 follow", in[1].index = 0);
+	LOOP("a loop of 4 instructions", in[1].index = 4);
+	LOOP("a loop of 4294967295 instructions", in[1].index = UINT32_MAX);
+	LOOP("a loop of 0 times", in[1].times = 0);
+	LOOP("a loop of -1 times", in[1].times = -1);
+	LOOP("times 2 instructions: from 1 to", in[1].times = INT64_MAX);
+	LOOP("times 2 instructions: from 1 to", in[1].times = 1 << 30);
+	LOOP("a loop inside a loop", in[2].kind = I_LOOP; in[2].times = 1; in[2].index = 1);
+	LOOP("2 steps for 3 arguments", in[2].nstep = 2);
+	LOOP("its arguments move, and it is in no loop", in[4].nstep = 2; in[4].step = in[3].step);
+	LOOP("argument 1 moves by -64 bytes: in iteration 1 it is outside of all memory", in[2].step[0] = -64);
+	LOOP("outside of all memory", in[3].step[0] = INT64_MAX);
+	LOOP("outside of all memory", in[3].step[0] = INT64_MIN);
+	LOOP("argument 2: 64 bytes at 128 reach past the 160 of space param", in[2].step[1] = 64); /* in the last iteration alone */
+	LOOP("argument 1 is not aligned to its elements", in[2].step[0] = 2);
+	LOOP("argument 1 reads act bytes 128 .. 192, which no", in[2].step[0] = 128);
+	LOOP("argument 1 reads act bytes 64 .. 68, which no", in[2].arg[0].off = 4);
+	LOOP("copies between overlapping bytes", in[3].step[0] = 160);
+	LOOP("argument 2 reads act bytes 192 .. 256, which no", in[1].times = 2); /* the last step's is not there */
+	LOOP("moves in a loop but lies in the data", in[3].kind = I_KERNEL; LIST(a, g, kernel, {.name = "k", .grid = 1, .block = 1});
+	     LIST(a, &p->set[1], module, {.source = "k"}); in[3].arg[1] = (PlanRef){SP_DATA, 0, 4}; in[3].nout = 0; in[3].step[1] = 4);
+	/* downwards: a scan in reverse */
+	LOOP(NULL, in[0].arg[0].off = 192; in[2].arg[0].off = 192; in[2].step[0] = -64; in[3].arg[0].off = 128; in[3].step[0] = -64; in[4].arg[1].off = 0);
+	/* two results that are neighbours are no one buffer: the second may be overwritten */
+	LOOP(NULL, LIST(a, g, kernel, {.name = "k", .grid = 1, .block = 1}); LIST(a, &p->set[1], module, {.source = "k"}); in[2].kind = I_KERNEL;
+	     in[2].nout = 2; LIST(a, &in[2], arg, {SP_ACT, 0, 64}, {SP_ACT, 256, 32}, {SP_ACT, 288, 32}); in[2].nstep = in[3].nstep = 0;
+	     LIST(a, &in[3], arg, {SP_ACT, 288, 32}, {SP_PARAM, 0, 32}); LIST(a, &in[4], arg, {SP_PARAM, 0, 32}, {SP_ACT, 256, 32}));
+	LOOP(NULL, g->act_bytes = 1 << 20; in[1].times = 2000; in[2].arg[2].off = 400 * 1024; in[3].arg[1].off = 400 * 1024);
 }
 
 /* ---- activations: "out < in in; out; ..." with ranges off+bytes, z for a zeroed one ---- */
@@ -760,6 +809,7 @@ main(int argc, char **argv)
 	test_sections();
 	test_programs();
 	test_gemm();
+	test_loops();
 	test_flow();
 	test_flow_random();
 	test_load(t.s, t.n);
