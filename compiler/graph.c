@@ -155,7 +155,7 @@ node_hash(const Node *n)
 static bool
 node_same(const Node *a, const Node *b)
 {
-	return a->op == b->op && a->dt == b->dt && a->nin == b->nin && a->nat == b->nat && same_dims(a, b) &&
+	return a->op == b->op && a->dt == b->dt && a->body == b->body && a->nin == b->nin && a->nat == b->nat && same_dims(a, b) &&
 	       !memcmp(&a->f, &b->f, sizeof a->f) && (!a->nat || !memcmp(a->at, b->at, (size_t)a->nat * sizeof *a->at)) &&
 	       (!a->nin || !memcmp(a->in, b->in, (size_t)a->nin * sizeof *a->in));
 }
@@ -285,6 +285,22 @@ mk_state(Graph *g, int index)
 	return node_new(g, P_state, s->dt, NULL, 0, s->dim, s->nd, (int64_t[]){index}, 1, 0);
 }
 
+Node *
+mk_scan(Graph *g, Node **in, int nin, const int64_t *at, int nat, Graph *body)
+{
+	Node t = {.op = P_scan, .dt = DT_F32, .nin = nin, .in = in, .nat = nat, .at = (int64_t *)at, .body = body};
+	return intern(g, &t);
+}
+
+Node *
+mk_result(Graph *g, Node *scan, int output)
+{
+	const Node *y = scan->body->output[output].node;
+	int64_t dim[MAXDIM + 1] = {scan_steps(scan) + (output < scan_ncarry(scan))};
+	memcpy(dim + 1, y->dim, (size_t)y->nd * sizeof *dim);
+	return node_new(g, P_result, y->dt, &scan, 1, dim, y->nd + 1, (int64_t[]){output}, 1, 0);
+}
+
 int
 graph_state(Graph *g, GState s)
 {
@@ -360,12 +376,37 @@ graph_reach(Graph *g, int *n)
 	return v;
 }
 
+/* The scan with its body mapped; outputs that none of v reads are gone, and the results count anew: place[id of v]. */
+static Node *
+map_scan(Graph *to, const Node *x, Node **ops, Node *const *v, int n, int *place, MapFn f, void *ctx)
+{
+	Graph body = *x->body;
+	bool *used = arena_alloc(to->arena, (size_t)body.noutput);
+	int *at = arena_alloc(to->arena, (size_t)body.noutput * sizeof *at);
+	memset(used, true, (size_t)scan_ncarry(x));
+	for (int i = 0; i < n; i++)
+		if (v[i]->op == P_result && v[i]->in[0] == x)
+			used[v[i]->at[0]] = true;
+	body.output = arena_alloc(to->arena, (size_t)body.noutput * sizeof *body.output);
+	body.noutput = 0;
+	for (int i = 0; i < x->body->noutput; i++)
+		if (used[i]) {
+			at[i] = body.noutput;
+			body.output[body.noutput++] = x->body->output[i];
+		}
+	for (int i = 0; i < n; i++)
+		if (v[i]->op == P_result && v[i]->in[0] == x)
+			place[v[i]->id] = at[v[i]->at[0]];
+	return scan_lift(to, x, ops, graph_map(&body, f, ctx));
+}
+
 Graph *
 graph_map(Graph *g, MapFn f, void *ctx)
 {
 	int n;
 	Node **v = graph_reach(g, &n);
 	Graph *to = graph_new(g->arena, g->name);
+	int *place = arena_alloc(g->arena, (size_t)g->nnode * sizeof *place);
 	Node **image = arena_alloc(g->arena, (size_t)g->nnode * sizeof *image);
 	Node *in[256];
 	to->batch = g->batch;
@@ -382,6 +423,10 @@ graph_map(Graph *g, MapFn f, void *ctx)
 			ops[k] = image[x->in[k]->id];
 		to->loc = x->loc;
 		to->model = x->model;
+		if (x->op == P_scan || x->op == P_result) {
+			image[x->id] = x->op == P_scan ? map_scan(to, x, ops, v, n, place, f, ctx) : mk_result(to, ops[0], place[x->id]);
+			continue;
+		}
 		Node *y = f ? f(to, x, ops, ctx) : NULL;
 		image[x->id] = y ? y : node_new(to, x->op, x->dt, ops, x->nin, x->dim, x->nd, x->at, x->nat, x->f);
 	}
@@ -407,6 +452,8 @@ graph_verify(Graph *g, const char *pass)
 		const char *wrong = node_check(n);
 		if (wrong)
 			bug("after %s: v%d: %s %s", pass, i, prim_info[n->op].name, wrong);
+		if (n->op == P_scan)
+			scan_verify(n, pass);
 	}
 	for (int i = 0; i < g->nstate; i++) {
 		const GState *s = &g->state[i];
@@ -442,10 +489,12 @@ print_number(FILE *f, double x)
 	fputs(x != x ? "nan" : s, f);
 }
 
+static void print_scan(FILE *f, const Node *n, int indent);
+
 static void
-print_node(FILE *f, const Node *n)
+print_node(FILE *f, const Node *n, int indent)
 {
-	fprintf(f, "  v%d: %s[", n->id, dtype_name(n->dt));
+	fprintf(f, "%*sv%d: %s[", indent, "", n->id, dtype_name(n->dt));
 	print_dims(f, n->dim, n->nd);
 	fprintf(f, "] = %s(", prim_info[n->op].name);
 	for (int i = 0; i < n->nin; i++)
@@ -457,7 +506,22 @@ print_node(FILE *f, const Node *n)
 	}
 	if (n->op == P_const)
 		print_number(f, n->f);
-	fputs(")\n", f);
+	fputs(n->op == P_scan ? ") {\n" : ")\n", f);
+	if (n->op == P_scan)
+		print_scan(f, n, indent);
+}
+
+/* One step: its nodes, the carries' next values, what is emitted. */
+static void
+print_scan(FILE *f, const Node *n, int indent)
+{
+	int count;
+	Node **v = graph_reach(n->body, &count);
+	for (int i = 0; i < count; i++)
+		print_node(f, v[i], indent + 2);
+	for (int i = 0; i < n->body->noutput; i++)
+		fprintf(f, "%*s%s v%d\n", indent + 2, "", i < scan_ncarry(n) ? "next" : "emit", n->body->output[i].node->id);
+	fprintf(f, "%*s}\n", indent, "");
 }
 
 /* " = what("name"": a declaration up to its named arguments. */
@@ -521,7 +585,7 @@ graph_print(Graph *g, FILE *f)
 	fprintf(f, "graph %s(batch = %ld) {\n", g->name, (long)g->batch);
 	print_declarations(g, f);
 	for (int i = 0; i < n; i++)
-		print_node(f, v[i]);
+		print_node(f, v[i], 2);
 	for (int i = 0; i < g->nstate; i++)
 		if (g->state[i].update)
 			fprintf(f, "  update(%d, v%d)\n", i, g->state[i].update->id);

@@ -539,6 +539,74 @@ eval_concat(const Node *n, const In *in, double *out)
 	}
 }
 
+/* ---- scans ---- */
+
+/* Elements that output k of a scan has over all steps: a carry's init is among its values. */
+static int64_t
+output_count(const Node *scan, int k)
+{
+	return (scan->at[0] + (k < scan->at[2])) * node_count(scan->body->output[k].node);
+}
+
+/* The value of a scan is all its outputs, one after the other. */
+static int64_t
+value_count(const Node *n)
+{
+	int64_t count = 0;
+	for (int k = 0; n->op == P_scan && k < n->body->noutput; k++)
+		count += output_count(n, k);
+	return n->op == P_scan ? count : node_count(n);
+}
+
+/* One step after the other, each an evaluation of the body. Step t of a scan in reverse is at place steps - 1 - t. */
+static void
+eval_scan(const Node *n, const In *in, double *out)
+{
+	Graph *b = n->body;
+	int64_t steps = n->at[0], reverse = n->at[1], ncarry = n->at[2];
+	const double **operand = xcalloc((size_t)n->nin, sizeof *operand);
+	double **place = xcalloc((size_t)b->noutput, sizeof *place), **value = xcalloc((size_t)b->noutput, sizeof *value);
+	Node **node = xcalloc((size_t)b->noutput, sizeof *node);
+	for (int k = 0; k < b->noutput; k++) {
+		int64_t count = node_count(node[k] = b->output[k].node);
+		place[k] = out;
+		if (k < ncarry)
+			memcpy(out + (reverse ? steps * count : 0), in->v[k], (size_t)count * sizeof *out);
+		out += output_count(n, k);
+	}
+	for (int64_t i = 0; i < steps; i++) {
+		int64_t t = reverse ? steps - 1 - i : i;
+		for (int k = 0; k < n->nin; k++) {
+			int64_t count = 1;
+			for (int d = 0; d < b->input[k].nd; d++)
+				count *= b->input[k].dim[d];
+			if (k < ncarry)
+				operand[k] = place[k] + (t + reverse) * count;
+			else
+				operand[k] = in->v[k] + (n->at[3 + k - ncarry] ? t * count : 0);
+		}
+		interp(b, &(Env){.input = operand}, node, b->noutput, value);
+		for (int k = 0; k < b->noutput; k++) {
+			int64_t count = node_count(node[k]), at = t + (k < ncarry && !reverse);
+			memcpy(place[k] + at * count, value[k], (size_t)count * sizeof *out);
+			free(value[k]);
+		}
+	}
+	free(operand);
+	free(place);
+	free(value);
+	free(node);
+}
+
+static void
+eval_result(const Node *n, const In *in, double *out)
+{
+	const double *v = in->v[0];
+	for (int k = 0; k < n->at[0]; k++)
+		v += output_count(n->in[0], k);
+	memcpy(out, v, (size_t)node_count(n) * sizeof *out);
+}
+
 /* ---- graphs ---- */
 
 /* All but ELEM. */
@@ -566,6 +634,8 @@ static EvalFn *const eval_fn[NPRIM] = {
 	[P_row_sum] = eval_row_sum,
 	[P_fold] = eval_fold,
 	[P_concat] = eval_concat,
+	[P_scan] = eval_scan,
+	[P_result] = eval_result,
 };
 
 /* value: by node id */
@@ -578,7 +648,7 @@ eval_node(const Node *n, const Env *env, double **value)
 	In in = {.v = xmalloc((size_t)n->nin * sizeof *in.v), .env = env};
 	for (int i = 0; i < n->nin; i++)
 		in.v[i] = value[n->in[i]->id];
-	double *out = xcalloc((size_t)node_count(n), sizeof *out);
+	double *out = xcalloc((size_t)value_count(n), sizeof *out);
 	fn(n, &in, out);
 	free(in.v);
 	return out;

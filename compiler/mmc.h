@@ -145,7 +145,7 @@ typedef enum Prim {
 	NPRIM
 } Prim;
 
-typedef enum Kind { K_ELEM, K_LEAF, K_VIEW, K_REDUCE, K_FETCH, K_RANDOM, K_DOT, K_GATHER, K_SCATTER, K_SORT, K_FOLD, K_CONCAT } Kind;
+typedef enum Kind { K_ELEM, K_LEAF, K_VIEW, K_REDUCE, K_FETCH, K_RANDOM, K_DOT, K_GATHER, K_SCATTER, K_SORT, K_FOLD, K_CONCAT, K_SCAN, K_RESULT } Kind;
 
 typedef struct PrimInfo {
 	const char *name;
@@ -154,6 +154,10 @@ typedef struct PrimInfo {
 	const char *dtype, *attr, *spell;
 } PrimInfo;
 extern const PrimInfo prim_info[NPRIM];
+
+typedef struct Graph Graph;
+typedef struct Lib Lib;     /* the loaded definitions */
+typedef struct Lower Lower; /* one lowering: a graph under construction and the scope */
 
 /* A value of static shape. Nodes are immutable, hash-consed and simplified when made; operands come first in id order. */
 typedef struct Node Node;
@@ -167,6 +171,7 @@ struct Node {
 	int nat;
 	int64_t *at;    /* attributes, as prim.def says */
 	double f;       /* const: the value */
+	Graph *body;    /* scan: one step */
 	int id;         /* order of making, unique in the graph */
 	Loc loc;        /* the line of a model or a definition that made it first */
 	Loc model;      /* the line of the model that it serves */
@@ -204,15 +209,17 @@ typedef struct GOutput {
 	Node *node;
 } GOutput;
 
-typedef struct GInput {  /* of P_input, for tests */
+typedef struct GInput {  /* of P_input: in tests; operands of a scan's body */
 	const char *name;
 	DType dt;
 	int64_t below;   /* ids in [0, below); 0: normal random numbers; -1: edges of the float range */
 	int nd;
 	int64_t dim[MAXDIM];
+	bool bound;      /* back end, in a body: lies in memory with these strides, in elements */
+	int64_t stride[MAXDIM];
 } GInput;
 
-typedef struct Graph {
+struct Graph {
 	Arena *arena;
 	const char *name;
 	int64_t batch;
@@ -229,8 +236,9 @@ typedef struct Graph {
 	GInput *input;
 	int ninput, capinput;
 	int nsite;       /* random sites so far */
+	int narg;        /* of P_arg so far */
 	Loc loc, model;  /* given to nodes made now */
-} Graph;
+};
 
 Graph *graph_new(Arena *a, const char *name);
 int64_t node_count(const Node *n); /* elements */
@@ -255,6 +263,8 @@ Node *mk_reduce(Graph *g, Prim op, Node *a, const int64_t *axes, int naxes);
 Node *mk_state(Graph *g, int index);
 Node *mk_concat(Graph *g, Node **in, int nin, int axis);
 Node *mk_input(Graph *g, int index);
+Node *mk_scan(Graph *g, Node **in, int nin, const int64_t *at, int nat, Graph *body);
+Node *mk_result(Graph *g, Node *scan, int output);
 Node *mk_param(Graph *g, int index);
 int graph_state(Graph *g, GState s); /* finds by name or adds; returns the index */
 int graph_param(Graph *g, GParam p); /* the next three add, and return the index */
@@ -281,6 +291,40 @@ const char *node_check(const Node *n);
 Graph **graph_read(Arena *a, int file, int *n);
 extern const char *const init_names[]; /* by Init */
 char *node_place(Arena *a, const Node *n);      /* "model.yaml:12", with the library's line behind it if there is one */
+
+/* ---- scan.c: loops over time ---- */
+
+/* A scan under construction. One step is traced into the graph, on leaves that stand for values of that step; scan_end
+   makes it a loop. steps >= 1; reverse: from the last place to the first. */
+typedef struct Scan Scan;
+Scan *scan_begin(Graph *g, int64_t steps, bool reverse);
+Node *scan_carry(Scan *s, Node *init);              /* the value before the step; carries are numbered from 0 */
+Node *scan_seq(Scan *s, Node *whole);               /* the part of whole[steps, ..] at this step */
+void scan_next(Scan *s, int carry, Node *value);    /* the value after the step, of the carry's shape and type */
+void scan_keep(Scan *s, int carry);                 /* scan_history will be asked for */
+int scan_want(Scan *s, Node *value, bool sum);      /* a value of the step that scan_value gives; sum: over all steps */
+const Node *scan_too_large(const Scan *s, int64_t most); /* a node whose values of all steps are more, or have more than MAXDIM dims */
+void scan_end(Scan *s);
+Node *scan_value(const Scan *s, int want);          /* [steps, ..] in order of time, or the sum */
+/* A carry [steps + 1, ..]: by time, its init where the loop begins. */
+Node *scan_history(const Scan *s, int carry);
+
+/* Accessors of a scan node: see ops/prim.def. */
+int64_t scan_steps(const Node *scan);
+bool scan_reverse(const Node *scan);
+int scan_ncarry(const Node *scan);
+bool scan_is_seq(const Node *scan, int operand);
+Node *scan_part(Graph *g, Node *scan, Node *history, bool after); /* [steps, ..]: before or after each step */
+Node *scan_slot(Graph *g, Node *history, int64_t at);             /* one place of a history */
+/* A scan like this one in `to`, with these operands and body; what a pass put into the body though it is the same in all
+   steps is made outside. */
+Node *scan_lift(Graph *to, const Node *scan, Node **ops, Graph *body);
+void scan_verify(const Node *scan, const char *pass);
+
+/* ---- scan_grad.c ---- */
+
+/* Adjoints of a scan's operands from those of its results (by output, NULL: none), where operand->mark is set. */
+void scan_grad(Lower *w, Node *scan, Node **dresult, Node **d);
 
 /* ---- simplify.c ---- */
 
@@ -325,7 +369,6 @@ struct Val {
 	const char *path;  /* V_TENSOR: what to call it in messages, or NULL */
 };
 
-typedef struct Lib Lib; /* the loaded definitions */
 Lib *lib_new(Arena *a);
 bool lib_load(Lib *l, const char *path);      /* an .op file; errors reported */
 bool lib_load_folder(Lib *l, const char *dir);/* all .op files, in name order */
@@ -336,7 +379,6 @@ Ast **lib_defs(Lib *l, int *n);               /* every A_DEF, in load order */
 
 void lib_help(FILE *f, Lib *l); /* every definition with its doc line, as markdown */
 
-typedef struct Lower Lower; /* one lowering: a graph under construction and the scope */
 Lower *lower_new(Lib *l, Graph *g, bool training);
 void lower_bind(Lower *w, const char *name, Val v);
 /* Evaluates an expression; on an error it is reported and false returned. prefix names the parameters' path. */

@@ -11,21 +11,25 @@
 
 #include "mmc.h"
 
-/* By node id: products whose result goes into the packed gradient. */
-static bool *
+typedef struct Gradients {
+	const Graph *g;
+	bool *is; /* by node id: a product whose result goes into the packed gradient */
+} Gradients;
+
+static Gradients
 weight_gradients(Graph *g)
 {
-	bool *is = arena_alloc(g->arena, (size_t)g->nnode);
+	Gradients w = {g, arena_alloc(g->arena, (size_t)g->nnode)};
 	for (int i = 0; i < g->nnode; i++) {
 		Node *n = g->node[i];
 		for (int k = 0; n->op == P_concat && n->nd == 1 && k < n->nin; k++) {
 			Node *x = n->in[k];
 			while (x->op == P_reshape || x->op == P_permute)
 				x = x->in[0];
-			is[x->id] = true;
+			w.is[x->id] = true;
 		}
 	}
-	return is;
+	return w;
 }
 
 /* The bf16 value that x is a cast of, below views; or NULL. */
@@ -54,15 +58,21 @@ float_up(Graph *to, Node *n, Node **in)
 static Node *
 lower_dot(Graph *to, Node *n, Node **in, void *ctx)
 {
-	const bool *gradient = ctx;
+	const Gradients *w = ctx;
 	Node *up = float_up(to, n, in);
 	if (up)
 		return up;
 	if (n->op != P_dot || n->dt != DT_F32)
 		return NULL;
 	Node *x[2] = {mk_cast(to, in[0], DT_BF16), mk_cast(to, in[1], DT_BF16)};
-	DType dt = gradient[n->id] ? DT_F32 : DT_BF16;
+	bool here = n->id < w->g->nnode && w->g->node[n->id] == n; /* else in the body of a scan */
+	DType dt = here && w->is[n->id] ? DT_F32 : DT_BF16;
 	return mk_cast(to, node_new(to, P_dot, dt, x, 2, NULL, 0, n->at, n->nat, 0), DT_F32);
 }
 
-Graph *pass_precision(Graph *g) { return graph_map(g, lower_dot, weight_gradients(g)); }
+Graph *
+pass_precision(Graph *g)
+{
+	Gradients w = weight_gradients(g);
+	return graph_map(g, lower_dot, &w);
+}

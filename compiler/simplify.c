@@ -278,6 +278,20 @@ join_windows(Graph *g, Node *t)
 	return mk_pad(g, mk_reshape(g, mk_permute(g, x, perm), dim, last), lo, step, t->dim);
 }
 
+/* A slice that takes nothing of the zeros. */
+static Node *
+slice_of_pad(Graph *g, Node *t, Node *x)
+{
+	int64_t lo[MAXDIM];
+	for (int i = 0; i < t->nd; i++) {
+		int64_t last = t->at[i] + (t->dim[i] - 1) * t->at[t->nd + i] - x->at[i];
+		lo[i] = t->at[i] - x->at[i];
+		if (x->at[x->nd + i] != 1 || lo[i] < 0 || last < 0 || !t->dim[i] || lo[i] >= x->in[0]->dim[i] || last >= x->in[0]->dim[i])
+			return NULL;
+	}
+	return mk_slice(g, x->in[0], lo, t->at + t->nd, t->dim);
+}
+
 /* reshape that only drops or adds dims of size 1 around an expand: keep the expand outermost */
 static Node *
 view(Graph *g, Node *t)
@@ -324,6 +338,8 @@ view(Graph *g, Node *t)
 			}
 			return mk_slice(g, x->in[0], at, at + t->nd, t->dim);
 		}
+		if (x->op == P_pad)
+			return slice_of_pad(g, t, x);
 		break;
 	default:
 		break;

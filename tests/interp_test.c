@@ -165,7 +165,40 @@ test_cases(void)
 	for (size_t i = 0; i < LEN(cases); i++)
 		run_case(&cases[i], seen);
 	for (int i = 0; i < NPRIM; i++)
-		CHECK(seen[i], "%s has no case", prim_name[i]);
+		CHECK(seen[i] || i == P_arg || i == P_scan || i == P_result, "%s has no case", prim_name[i]); /* see test_scan */
+}
+
+/* Running sums of x with what each step multiplies: carry s, sequence x, invariant k; s' = s + x, emitted s * x - k. */
+static void
+test_scan(void)
+{
+	static const double init = 10, x[] = {1, 2, 4}, k = 1;
+	static const double want[2][7] = {{10, 11, 13, 17, 9, 21, 51}, {17, 16, 14, 10, 15, 27, 39}};
+	for (int reverse = 0; reverse < 2; reverse++) {
+		Bench *step = bench_new(), *b = bench_new();
+		GInput one[3] = {{.dt = DT_F32}, {.dt = DT_F32}, {.dt = DT_F32}};
+		Node *in[3], *y[2];
+		double *got[2];
+		for (int i = 0; i < 3; i++)
+			in[i] = make(step, P_input, DT_F32, none, INTS(i), 0, NULL);
+		GOutput out[2] = {{.node = elem2(step, P_add, in[0], in[1])}, {.node = elem2(step, P_sub, elem2(step, P_mul, in[0], in[1]), in[2])}};
+		step->g.input = one, step->g.ninput = 3;
+		step->g.output = out, step->g.noutput = 2;
+		Node *from[3] = {given(b, DT_F32, none, &init), given(b, DT_F32, INTS(3), x), given(b, DT_F32, none, &k)};
+		Node *scan = make(b, P_scan, DT_F32, none, INTS(3, reverse, 1, 1, 0), 3, from);
+		scan->body = &step->g;
+		y[0] = make1(b, P_result, INTS(4), INTS(0), scan);
+		y[1] = make1(b, P_result, INTS(3), INTS(1), scan);
+		interp(&b->g, &b->env, y, 2, got);
+		for (int i = 0; i < 7; i++) {
+			double v = got[i > 3][i > 3 ? i - 4 : i];
+			CHECK(v == want[reverse][i], "scan%s: value %d is %g, not %g", reverse ? " in reverse" : "", i, v, want[reverse][i]);
+		}
+		free(got[0]);
+		free(got[1]);
+		bench_free(step);
+		bench_free(b);
+	}
 }
 
 /* ---- numbers ---- */
@@ -624,6 +657,7 @@ main(void)
 {
 	test_memory(); /* first: it looks at the peak of the process */
 	test_cases();
+	test_scan();
 	test_round_16(DT_F16, 10, -14, 0x7c00);
 	test_round_16(DT_BF16, 7, -126, 0x7f80);
 	test_round_f32();
