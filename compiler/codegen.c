@@ -2,55 +2,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codegen.h"
+#include "codegen_impl.h"
 
 #define NAME "KERNEL_NAME"
 #define SPREAD 0.04 /* of the least possible arena, for buffers that are not reused */
 
-typedef struct Use { /* one argument of one instruction, until buffers have places */
-	Node *node;      /* stored node, state, or fetch */
-	uint64_t off, bytes; /* into the node's place; bytes 0: all of it */
-	bool written;
-} Use;
-
-typedef struct Step {
-	PlanInstr instr;
-	Use use[40];
-	int nuse;
-} Step;
-
-typedef struct Gen {
-	Graph *g;
-	Arena *arena;
-	Fusion *f;
-	const Places *places;
-	const CodegenOptions *o;
-	PlanProgram p;
-	Step *step;
-	int nstep;
-	Sources *src;
-	const char **text; /* of each kernel, with NAME for its name */
-} Gen;
-
-static Step *
+Step *
 step_new(Gen *c, InstrKind kind, const Node *n, const char *what)
 {
 	Step *s = &c->step[c->nstep++];
+	s->gen = c;
+	s->loop = c->loop ? c->loop->first : -1;
 	s->instr.kind = kind;
 	s->instr.what = arena_strdup(c->arena, what);
 	s->instr.loc = node_place(c->arena, n);
 	return s;
 }
 
-static void
+void
 add_use(Step *s, Node *n, uint64_t off, uint64_t bytes, bool written)
 {
 	if (s->nuse == (int)LEN(s->use))
 		bug("more than %d arguments", (int)LEN(s->use));
-	s->use[s->nuse++] = (Use){n, off, bytes, written};
+	Use *u = &s->use[s->nuse++];
+	*u = (Use){.f = s->gen->f, .node = n, .off = off, .bytes = bytes, .written = written};
+	if (s->gen->loop)
+		scan_use(s->gen->loop, u);
 }
 
-static double
+double
 node_bytes(const Node *n)
 {
 	return (double)node_count(n) * (double)dtype_bytes(n->dt);
@@ -194,7 +174,7 @@ gen_gemm(Gen *c, int region)
 	const PlanGemm *g = &m.g;
 	Launch l = {0};
 	Text small = {0};
-	bool own = c->o->cuda && c->o->fuse && emit_small_dot(&small, &m, NAME, &l);
+	bool own = c->o->cuda && c->o->fuse && !c->loop && emit_small_dot(&small, &m, NAME, &l);
 	Step *s;
 	if (own) {
 		s = add_source(c, dot, arena_printf(c->arena, "k%u_dot", c->p.nkernel), "", small.s, l);
@@ -256,10 +236,10 @@ gen_copies(Gen *c)
 /* ---- buffers ---- */
 
 static const char *
-state_name(const Gen *c, const Node *n)
+state_name(const Fusion *f, const Node *n)
 {
-	int state = n->op == P_state ? (int)n->at[0] : c->f->layout[n->id].state;
-	return state >= 0 ? c->g->state[state].name : NULL;
+	int state = n->op == P_state ? (int)n->at[0] : f->layout[n->id].state;
+	return state >= 0 ? f->g->state[state].name : NULL;
 }
 
 static int
@@ -286,20 +266,25 @@ collect_bufs(Gen *c, Buf *b)
 	int n = 0;
 	for (int i = 0; i < c->nstep; i++)
 		for (int k = 0; k < c->step[i].nuse; k++) {
-			Node *x = c->step[i].use[k].node;
-			if (x->id < 0 || x->op == P_input || state_name(c, x))
+			const Step *s = &c->step[i];
+			const Use *u = &s->use[k];
+			Node *x = u->node;
+			if (x->id < 0 || x->op == P_input || state_name(u->f, x))
 				continue;
-			Node *root = c->f->layout[x->id].root;
+			Node *root = u->f->layout[x->id].root;
 			Buf *f = find_buf(b, n, root);
+			/* what a loop takes from outside or gives is there in all of its iterations */
+			bool across = s->loop >= 0 && u->f == c->f;
+			int first = across ? s->loop : i, last = across ? s->loop + (int)c->step[s->loop].instr.index : i;
 			if (!f) {
 				f = &b[n++];
-				*f = (Buf){.root = root, .bytes = (uint64_t)node_bytes(root), .first = i, .last = i};
+				*f = (Buf){.root = root, .bytes = (uint64_t)node_bytes(root), .first = first};
 			}
-			f->last = i;
+			f->last = last;
 		}
 	for (int i = 0; i < c->g->noutput; i++) { /* results are read after the program */
 		Node *x = c->g->output[i].node;
-		Buf *f = state_name(c, x) ? NULL : find_buf(b, n, c->f->layout[x->id].root);
+		Buf *f = state_name(c->f, x) ? NULL : find_buf(b, n, c->f->layout[x->id].root);
 		if (f)
 			f->last = c->nstep;
 	}
@@ -315,16 +300,31 @@ make_ref(Gen *c, const Use *u, Buf *b, int nbuf)
 		int64_t width = n->nd > n->in[0]->nd ? n->dim[n->nd - 1] : 1;
 		return (PlanRef){SP_DATA, (uint64_t)n->at[0], (uint64_t)width * dtype_bytes(n->dt)};
 	}
-	const char *state = state_name(c, n);
+	const char *state = state_name(u->f, n);
 	if (n->op == P_input) /* tests: inputs stand behind the states */
 		return (PlanRef){SP_STAT, c->places->off[place_of(c->places, c->g->input[n->at[0]].name)] + u->off, u->bytes ? u->bytes : all};
 	if (state) {
 		int p = place_of(c->places, state);
 		return (PlanRef){c->places->space[p], c->places->off[p] + u->off, u->bytes ? u->bytes : all};
 	}
-	const Layout *l = &c->f->layout[n->id];
+	const Layout *l = &u->f->layout[n->id];
 	Buf *f = find_buf(b, nbuf, l->root);
 	return (PlanRef){SP_ACT, f->off + (uint64_t)l->off * dtype_bytes(n->dt) + u->off, u->bytes ? u->bytes : all};
+}
+
+/* How far the arguments move in an iteration. */
+static void
+put_steps(Gen *c, PlanInstr *in, const Step *s)
+{
+	bool moves = false;
+	for (int k = 0; k < s->nuse; k++)
+		moves |= s->use[k].step != 0;
+	if (!moves)
+		return;
+	in->nstep = in->narg;
+	in->step = arena_alloc(c->arena, in->nstep * sizeof *in->step);
+	for (int k = 0; k < s->nuse; k++)
+		in->step[k] = s->use[k].step;
 }
 
 static void
@@ -348,6 +348,7 @@ finish(Gen *c)
 			in->arg[k] = make_ref(c, &c->step[i].use[k], b, n);
 			in->dtype[k] = (uint8_t)c->step[i].use[k].node->dt;
 		}
+		put_steps(c, in, &c->step[i]);
 	}
 	c->p.noutput = (uint32_t)c->g->noutput;
 	c->p.output = arena_alloc(c->arena, c->p.noutput * sizeof *c->p.output);
@@ -360,7 +361,23 @@ finish(Gen *c)
 		memcpy(o->dim, x->dim, (size_t)x->nd * sizeof *o->dim);
 		o->ref = arena_alloc(c->arena, sizeof *o->ref);
 		o->nref = 1;
-		*o->ref = make_ref(c, &(Use){.node = x}, b, n);
+		*o->ref = make_ref(c, &(Use){.f = c->f, .node = x}, b, n);
+	}
+}
+
+/* Kernels, calls and fills of the fused graph at hand. */
+void
+gen_regions(Gen *c)
+{
+	for (int i = 0; i < c->f->norder; i++) {
+		int r = c->f->order[i];
+		switch (c->f->region[r].kind) {
+		case R_GEMM: gen_gemm(c, r); break;
+		case R_PACK: gen_fills(c, c->f->region[r].node[0]); break;
+		case R_SCATTER: gen_scatter(c, r); break;
+		case R_SCAN: gen_scan(c, r); break;
+		case R_LOOP: case R_TILE: gen_kernel(c, r, NULL); break;
+		}
 	}
 }
 
@@ -368,23 +385,17 @@ PlanProgram
 codegen(Graph *g, const Places *places, const CodegenOptions *o, Sources *src)
 {
 	Gen c = {.g = g, .arena = g->arena, .places = places, .o = o, .src = src};
+	scan_results(g);
 	c.f = fuse(g, o->fuse, o->cuda);
 	size_t n = (size_t)(2 * c.f->norder + c.f->nfill + g->nstate) + 1; /* a region is at most two kernels */
+	n += scan_steps_bound(g);
 	c.p.name = arena_strdup(c.arena, g->name);
 	c.p.batch = g->batch;
 	c.p.kernel = arena_alloc(c.arena, n * sizeof *c.p.kernel);
 	c.p.gemm = arena_alloc(c.arena, n * sizeof *c.p.gemm);
 	c.text = arena_alloc(c.arena, n * sizeof *c.text);
 	c.step = xcalloc(n, sizeof *c.step);
-	for (int i = 0; i < c.f->norder; i++) {
-		int r = c.f->order[i];
-		switch (c.f->region[r].kind) {
-		case R_GEMM: gen_gemm(&c, r); break;
-		case R_PACK: gen_fills(&c, c.f->region[r].node[0]); break;
-		case R_SCATTER: gen_scatter(&c, r); break;
-		case R_LOOP: case R_TILE: gen_kernel(&c, r, NULL); break;
-		}
-	}
+	gen_regions(&c);
 	gen_copies(&c);
 	finish(&c);
 	if (o->cuda && c.p.ngemm)

@@ -32,16 +32,23 @@ wide(const Emit *e, const Ix *ix, int axis)
 	return found;
 }
 
+/* Is it a base whose address is not always that of four elements? */
+static bool
+odd(const Emit *e, const Node *base)
+{
+	return base->id >= 0 && e->k->fusion->layout[base->id].odd;
+}
+
 static bool
 wide_load(const Emit *e, const Shape *s, const LVal *v)
 {
-	return s->width == 4 && v->kind == LV_LOAD && !v->guard && dtype_bytes(v->dt) >= 2 && wide(e, v->ix, s->lane_axis);
+	return s->width == 4 && v->kind == LV_LOAD && !v->guard && !odd(e, v->base) && dtype_bytes(v->dt) >= 2 && wide(e, v->ix, s->lane_axis);
 }
 
 static bool
 wide_store(const Emit *e, const Shape *s, const LStore *st)
 {
-	return s->width == 4 && st->ix && !st->column && dtype_bytes(st->node->dt) >= 2 && is_lane(e, st->val) && wide(e, st->ix, s->lane_axis);
+	return s->width == 4 && st->ix && !st->column && !odd(e, st->node) && dtype_bytes(st->node->dt) >= 2 && is_lane(e, st->val) && wide(e, st->ix, s->lane_axis);
 }
 
 bool

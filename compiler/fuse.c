@@ -18,7 +18,7 @@ static Kind kind(const Node *n) { return prim_info[n->op].kind; }
 static bool
 is_anchor(const Node *n)
 {
-	return kind(n) == K_DOT || kind(n) == K_SCATTER || kind(n) == K_SORT;
+	return kind(n) == K_DOT || kind(n) == K_SCATTER || kind(n) == K_SORT || kind(n) == K_SCAN || kind(n) == K_RESULT;
 }
 
 /* Free to compute wherever it is used. */
@@ -928,11 +928,59 @@ epilogue_product(Fusion *f, Node *n, bool *must)
 	return false;
 }
 
+/* What a loop reads must be in memory, as a strided view of something stored; plain: in row-major order. */
+static void
+need_strided(Fusion *f, Node *x, bool plain, bool *must)
+{
+	Node *q = x, *root;
+	int64_t off, stride[MAXDIM], want = 1;
+	while (q->op == P_permute || q->op == P_slice || q->op == P_reshape)
+		q = q->in[0];
+	bool was = f->stored[q->id], given = q->op == P_state || q->op == P_input;
+	if (kind(q) != K_LEAF && kind(q) != K_VIEW)
+		f->stored[q->id] = true;
+	bool ok = (f->stored[q->id] || given) && strided(f, x, &root, &off, stride);
+	f->stored[q->id] = was;
+	for (int i = x->nd - 1; i >= 0 && ok && plain; i--) {
+		ok = x->dim[i] == 1 || stride[i] == want;
+		want *= x->dim[i];
+	}
+	if (!ok || !given)
+		must[ok ? q->id : x->id] = true;
+}
+
+/* A loop, when the first of it is met: its last result. */
+static void
+anchor_scan(Fusion *f, Node *scan, bool *must)
+{
+	int r = region_new(f, R_SCAN);
+	region_add(f, r, scan);
+	for (int i = scan->id + 1; i < f->g->nnode; i++) {
+		Node *n = f->g->node[i];
+		if (n->op != P_result || n->in[0] != scan)
+			continue;
+		f->stored[i] = true;
+		if (n->mark)
+			region_add(f, r, n);
+	}
+	for (int i = 0; i < scan->nin; i++) {
+		Node *x = scan->in[i];
+		bool init = i < scan_ncarry(scan), zero = x->op == P_const && x->f == 0;
+		if (!init || !zero)
+			need_strided(f, x, init, must);
+	}
+}
+
 /* What is a kernel or a call of its own, and what that needs in memory. */
 static void
 anchor(Fusion *f, Node *n, bool *must)
 {
-	if (kind(n) == K_DOT && (inner_product(f, n, must) || tile_product(f, n, must) || epilogue_product(f, n, must)))
+	if (kind(n) == K_SCAN || kind(n) == K_RESULT) {
+		anchor_scan(f, kind(n) == K_SCAN ? n : n->in[0], must);
+		return;
+	}
+	bool body = f->g->ninput && f->g->input[0].bound; /* of a scan: addresses move, and a tile wants them even */
+	if (kind(n) == K_DOT && !body && (inner_product(f, n, must) || tile_product(f, n, must) || epilogue_product(f, n, must)))
 		return;
 	f->stored[n->id] = true;
 	int r = region_new(f, kind(n) == K_DOT ? R_GEMM : R_SCATTER);
@@ -994,6 +1042,8 @@ fuse(Graph *g, bool enable, bool cuda)
 		}
 		f->home[i] = is_free(g->node[i]) ? INLINE : UNDECIDED;
 		plain_layout(f, g->node[i], g->node[i], 0);
+		if (x->op == P_input && g->input[x->at[0]].bound)
+			memcpy(f->layout[i].stride, g->input[x->at[0]].stride, sizeof f->layout[i].stride);
 	}
 	place_updates(f, must);
 	for (int i = g->nnode - 1; i >= 0; i--) {

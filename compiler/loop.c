@@ -307,7 +307,7 @@ value_new(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 			return constant(k, n, n->dt, n->f);
 		if (n->op == P_iota)
 			return val_new(k, (LVal){.kind = LV_INDEX, .node = n, .dt = n->dt, .ix = idx[n->at[0]], .cost = 1});
-		return load(k, n, n, ix_flatten(k, idx, n->dim, n->nd), guard);
+		return load(k, n, n, layout_index(k, n, idx), guard);
 	case K_FETCH: {
 		Node *rows = n->in[0];
 		int64_t width = n->nd > rows->nd ? n->dim[n->nd - 1] : 1;

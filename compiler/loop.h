@@ -129,8 +129,9 @@ typedef struct Kernel {
 /* ---- fuse.c ---- */
 
 /* R_TILE: matrix products that share an operand computed on the way (attention), see tile.c
+   R_SCAN: a scan and its results
    R_SCATTER: for C a scatter_add; for CUDA a sort, or a run_sum and its row_sum: a kernel each */
-typedef enum RegionKind { R_LOOP, R_GEMM, R_SCATTER, R_PACK, R_TILE } RegionKind;
+typedef enum RegionKind { R_LOOP, R_GEMM, R_SCATTER, R_PACK, R_TILE, R_SCAN } RegionKind;
 
 typedef struct Region {
 	RegionKind kind;
@@ -146,6 +147,7 @@ typedef struct Layout {
 	int state;          /* the state that it is stored to, or -1 */
 	int64_t off;        /* elements into the root's buffer */
 	int64_t stride[MAXDIM];
+	bool odd;           /* in a loop, where it lies is not always a multiple of four elements */
 } Layout;
 
 /* A part of a packed vector that no kernel computes in place: zeros, or a copy of something stored elsewhere. */

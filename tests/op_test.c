@@ -401,6 +401,21 @@ finite_differences(Case *c, Graph *before, Node **out)
 
 /* ---- devices ---- */
 
+/* The plan as one that a file could hold: with strings, and states as large as the largest case's. */
+static void
+verify_plan(Case *cases, Plan *p, const Places *places, int n)
+{
+	Err e = {0};
+	p->model = p->source = p->source_path = p->compiler = p->graph = arena_strdup(&arena, "");
+	for (int i = 0; i < n; i++)
+		if (places[i].bytes[SP_STAT] > p->stat_bytes)
+			p->stat_bytes = places[i].bytes[SP_STAT];
+	for (int i = 0; i < n; i++)
+		for (uint32_t k = 0; k < p->set->program[i].noutput; k++)
+			p->set->program[i].output[k].role = arena_strdup(&arena, "value");
+	check(plan_verify(p, &e), &cases[0], "the plan is not sound: %s", e.msg);
+}
+
 static Plan *
 make_plan(Case *cases, int n, const char *target, int mode, const char *prelude, Places *places)
 {
@@ -424,6 +439,7 @@ make_plan(Case *cases, int n, const char *target, int mode, const char *prelude,
 		s->module[i].source = arena_strdup(&arena, src->module[i].s);
 		free(src->module[i].s);
 	}
+	verify_plan(cases, p, places, n);
 	return p;
 }
 
