@@ -132,6 +132,19 @@ cover(Lower *w, Scope *s, const char *const *ax, int n)
 	}
 }
 
+/* .. of all formals together; what differs in size fails where the two meet. */
+static void
+add_lead(Scope *s, const char *name, int64_t size)
+{
+	for (int i = 0; i < s->nlead; i++)
+		if (!strcmp(s->lead[i], name))
+			return;
+	if (s->nlead == MAXDIM)
+		return;
+	s->lead[s->nlead] = name;
+	s->lead_size[s->nlead++] = size;
+}
+
 /* "t, c": the axes that a formal names. */
 static const char *
 formal_axes(Lower *w, const Ast *formal)
@@ -172,8 +185,10 @@ bind_tensor(Lower *w, Scope *s, const Ast *def, const Ast *formal, Ast *at, Val 
 			bind_axis(w, s, local, v.ax[lead + i], size, formal->s);
 		ax[lead + i] = local;
 	}
-	for (int i = 0; i < lead; i++)
+	for (int i = 0; i < lead; i++) {
 		ax[i] = rest_name(w, s, def, v.ax[i]);
+		add_lead(s, ax[i], v.node->dim[i]);
+	}
 	if (rest)
 		cover(w, s, ax, lead);
 	Val r = val_tensor(v.node, ax);

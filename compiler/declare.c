@@ -59,7 +59,7 @@ initialiser(Lower *w, Ast *e, const int64_t *dim, int nd)
 	           "glorot_normal, he_uniform, he_normal, uniform_fan, orthogonal", e->s);
 }
 
-static int64_t
+int64_t
 axis_size(Lower *w, const char *name)
 {
 	for (Scope *s = w->scope; s; s = s->up)

@@ -39,8 +39,8 @@ lower_fail(Lower *w, Loc l, const char *fmt, ...)
 	longjmp(*w->bail, 1);
 }
 
-static Var *
-find_var(Lower *w, const char *name)
+Var *
+lower_find(Lower *w, const char *name)
 {
 	for (Scope *s = w->scope; s; s = s->up)
 		for (Var *v = s->var; v; v = v->next)
@@ -56,7 +56,7 @@ find_var(Lower *w, const char *name)
 Var *
 lower_var(Lower *w, const char *name)
 {
-	Var *x = find_var(w, name);
+	Var *x = lower_find(w, name);
 	if (x && x->v.kind == V_FN && !x->v.fn)
 		longjmp(*w->bail, 1); /* POISON: reported where it was made */
 	return x;
@@ -343,6 +343,15 @@ common_type(const Val *v, int n)
 	return t;
 }
 
+/* Whose order of axes the result has, a or b before it: the wider one's; in a scan, values of the step come before weights, so
+   that all of a step have the order of the carries. */
+static bool
+leads(const Lower *w, const Val *a, const Val *b)
+{
+	bool x = a->node->id >= w->step, y = b->node->id >= w->step;
+	return x != y ? x : a->node->nd > b->node->nd;
+}
+
 void
 align(Lower *w, Ast *at, Val *v, int n)
 {
@@ -351,7 +360,7 @@ align(Lower *w, Ast *at, Val *v, int n)
 	for (int i = 0; i < n; i++)
 		if (v[i].kind != V_NUM) {
 			need_tensor(w, at->kind == A_BINARY && i < at->nkid ? at->kid[i] : at, &v[i]);
-			if (widest < 0 || v[i].node->nd > v[widest].node->nd)
+			if (widest < 0 || leads(w, &v[i], &v[widest]))
 				widest = i;
 		}
 	axes_join(w, at, &u, &v[widest]);
@@ -586,6 +595,20 @@ test_input(Lower *w, Ast *e)
 	return v;
 }
 
+/* y[0]: a value of a list, as a scan with two emits gives one. */
+static Val
+list_element(Lower *w, Val x, Ast *e)
+{
+	Ast *ix = e->nkid == 2 ? e->kid[1] : NULL;
+	if (!ix || ix->kind == A_NAMED || ix->kind == A_RANGE || ix->kind == A_AXIS)
+		lower_fail(w, e->loc, "a list cannot be indexed by axis: x[0] is its first value");
+	Val v = lower_expr(w, ix);
+	int64_t i = need_int(w, ix, &v, "the place in a list");
+	if (i < 0 || i >= x.nlist)
+		lower_fail(w, ix->loc, "there is no value %ld in this list of %d: they count from 0", (long)i, x.nlist);
+	return x.list[i];
+}
+
 static Val
 index_expr(Lower *w, Ast *e)
 {
@@ -594,8 +617,8 @@ index_expr(Lower *w, Ast *e)
 		if (e->kid[0]->kind == A_NAME && !strcmp(e->kid[0]->s, inputs[i]) && !lower_var(w, e->kid[0]->s))
 			return test_input(w, e);
 	Val x = lower_expr(w, e->kid[0]);
-	if (x.kind == V_LIST && e->nkid == 2)
-		lower_fail(w, e->loc, "a list cannot be indexed by axis");
+	if (x.kind == V_LIST)
+		return list_element(w, x, e);
 	need_tensor(w, e->kid[0], &x);
 	for (int i = 1; i < e->nkid; i++)
 		x = index_one(w, x, e->kid[i]);
@@ -695,9 +718,8 @@ lower_expr(Lower *w, Ast *e)
 	case A_INDEX: v = index_expr(w, e); break;
 	case A_IF: v = condition(w, e); break;
 	case A_BLOCK: v = lower_block(w, e); break;
-	case A_SCAN:
-	case A_EMIT:
-		lower_fail(w, e->loc, "scan is not built yet");
+	case A_SCAN: v = lower_scan(w, e); break;
+	case A_EMIT: lower_fail(w, e->loc, "emit is a statement of a scan: scan t (h = 0) { h = ..; emit h }");
 	case A_NAMED:
 		lower_fail(w, e->loc, "'%s = ..' can only be an argument of a call", e->s);
 	default:
@@ -725,7 +747,12 @@ statement(Lower *w, Ast *s)
 	case A_PARAM: declare_param(w, s); return (Val){0};
 	case A_STATE: declare_state(w, s); return (Val){0};
 	case A_UPDATE:
-	case A_SET: set_state(w, s); return (Val){0};
+	case A_SET:
+		if (w->scan)
+			lower_fail(w, s->loc, "a state cannot be updated in a scan: make '%s' a carry of the scan", s->s);
+		set_state(w, s);
+		return (Val){0};
+	case A_EMIT: lower_emit(w, s); return (Val){0};
 	default: return lower_expr(w, s);
 	}
 }
@@ -770,6 +797,8 @@ lower_eval(Lower *w, Ast *e, const char *prefix, Val *out)
 	w->scope = &s;
 	w->depth = w->calls = 0;
 	w->hint = NULL;
+	w->scan = NULL;
+	w->step = 0;
 	if (setjmp(bail)) {
 		w->scope = NULL;
 		*out = POISON;

@@ -31,6 +31,9 @@ typedef struct Scope {
 	Loc call;            /* where it was called */
 	const char *prefix;  /* path of parameters declared here */
 	Val *rest;           /* the axes that .. covers in the formals; NULL where no formal has it */
+	const char *lead[MAXDIM]; /* the axes that .. of the formals covers, as they are called inside */
+	int64_t lead_size[MAXDIM];
+	int nlead;
 	Val *like;           /* optimizer: `state` without axes has this shape */
 } Scope;
 
@@ -55,6 +58,8 @@ struct Lower {
 	int depth;         /* of expressions in one another */
 	int calls;         /* of definitions in one another */
 	int allcalls;      /* of definitions, so far */
+	struct ScanBody *scan; /* the scan whose step is being traced, or NULL */
+	int step;          /* nodes from this id on are of the step; 0 outside of scans */
 	jmp_buf *bail;     /* where an error goes */
 };
 
@@ -66,6 +71,7 @@ _Noreturn void lower_fail(Lower *w, Loc l, const char *fmt, ...) PRINTF(3, 4); /
 Val lower_expr(Lower *w, Ast *e);
 Val lower_block(Lower *w, Ast *b);       /* in a scope of its own */
 Var *lower_var(Lower *w, const char *name);
+Var *lower_find(Lower *w, const char *name); /* the same, of what failed to lower, too */
 void lower_let(Lower *w, const char *name, Val v, int state);
 const char *lower_path(Lower *w, const char *name); /* prefix.name, made unique with _2 */
 
@@ -101,6 +107,12 @@ int64_t axis_size_arg(Lower *w, Ast *size, const char *axis); /* the size of an 
 void declare_param(Lower *w, Ast *d);
 void declare_state(Lower *w, Ast *d);
 void set_state(Lower *w, Ast *e); /* update m = e, m := e */
+
+int64_t axis_size(Lower *w, const char *name); /* of an axis that the scope knows, or -1 */
+
+/* lower_scan.c */
+Val lower_scan(Lower *w, Ast *e);
+void lower_emit(Lower *w, Ast *e);
 
 /* call.c */
 Val call_def(Lower *w, const Ast *def, Ast *call, Val *piped);
