@@ -489,7 +489,7 @@ binary(Lower *w, Ast *e)
 const char *
 lower_axis(Lower *w, const char *name)
 {
-	Var *x = find_var(w, name);
+	Var *x = lower_find(w, name);
 	return x && x->v.kind == V_AXES && x->v.nax == 1 ? x->v.ax[0] : name;
 }
 
