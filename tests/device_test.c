@@ -169,6 +169,59 @@ test_kernels(Device *d)
 	prog_free(&g, d);
 }
 
+/* A loop: h[i + 1] = h[i] W, where W doubles and shifts columns, and a count; then a copy of the last. In reverse h is walked from
+   its end. acts: six h of 4 x 4, what is between, the copy. */
+static void
+test_loop(Device *d, bool reverse)
+{
+	enum { STEPS = 5, SIZE = 64 };
+	static const int64_t up[3][3] = {{SIZE, 0, 0}, {SIZE, 0, 0}, {0, 0, 0}}, down[3][3] = {{-SIZE, 0, 0}, {-SIZE, 0, 0}, {0, 0, 0}};
+	Prog g;
+	Err e = {0};
+	float h[16], w[16] = {0}, got[16];
+	int32_t n = -1;
+	InstrTime t[5];
+	uint64_t first = reverse ? STEPS * SIZE : 0, second = reverse ? (STEPS - 1) * SIZE : SIZE, last = reverse ? 0 : STEPS * SIZE;
+	prog_init(&g, d);
+	uint32_t count = prog_kernel(&g, "count", prog_module(&g, count_c, count_cu), 1, 32);
+	g.gemm[g.p.ngemm++] = (PlanGemm){.m = 4, .n = 4, .k = 4, .ars = 4, .acs = 1, .brs = 4, .bcs = 1, .crs = 4, .batch0 = 1, .batch1 = 1, .alpha = 1};
+	g.instr[g.p.ninstr++] = (PlanInstr){.kind = I_LOOP, .index = 3, .times = STEPS, .what = "loop", .loc = "test.yaml:7:3"};
+	prog_instr(&g, I_GEMM, 0, ARGS({SP_ACT, first, SIZE}, {SP_PARAM, 0, SIZE}, {SP_ACT, 6 * SIZE, SIZE}));
+	prog_instr(&g, I_COPY, 0, ARGS({SP_ACT, second, SIZE}, {SP_ACT, 6 * SIZE, SIZE}));
+	prog_instr(&g, I_KERNEL, count, ARGS({SP_STAT, 0, 4}));
+	prog_instr(&g, I_COPY, 0, ARGS({SP_ACT, 7 * SIZE, SIZE}, {SP_ACT, last, SIZE}));
+	for (int i = 0; i < 2; i++) {
+		g.instr[1 + i].step = (int64_t *)(reverse ? down : up)[i];
+		g.instr[1 + i].nstep = g.instr[1 + i].narg;
+	}
+	g.bytes[SP_ACT] = 8 * SIZE;
+	g.bytes[SP_PARAM] = SIZE;
+	g.bytes[SP_STAT] = 4;
+	if (!prog_alloc(&g, d))
+		return;
+	for (int i = 0; i < 16; i++)
+		h[i] = (float)i;
+	for (int i = 0; i < 4; i++)
+		w[i * 4 + (i + 1) % 4] = 2;
+	Exec *exec = d->prepare(d, &g.set, &g.p, &g.bind, &e);
+	if (!CHECK(exec != NULL, "%s: %s", d->name, e.msg))
+		return;
+	CHECK(d->upload(d, (char *)g.bind.base[SP_ACT] + first, h, sizeof h, &e) && d->upload(d, g.bind.base[SP_PARAM], w, sizeof w, &e) &&
+	      d->run(d, exec, 3, &e) && d->sync(d, &e) && d->download(d, got, (char *)g.bind.base[SP_ACT] + 7 * SIZE, sizeof got, &e) &&
+	      d->download(d, &n, g.bind.base[SP_STAT], 4, &e), "%s: %s", d->name, e.msg);
+	int bad = 0;
+	for (int i = 0; i < 16; i++)
+		bad += got[i] != 32 * h[i / 4 * 4 + (i + 3) % 4]; /* five shifts */
+	CHECK(!bad, "%s: %d wrong values after a loop%s", d->name, bad, reverse ? " in reverse" : "");
+	CHECK(n == 3 * STEPS, "%s: counted %d of %d", d->name, n, 3 * STEPS);
+	CHECK(d->profile(d, exec, 3, t, &e) && t[1].seconds > 0 && t[4].seconds > 0 && t[0].seconds == 0, "%s: profile %g %g %g %s", d->name, t[0].seconds,
+	      t[1].seconds, t[4].seconds, e.msg);
+	CHECK(d->run(d, exec, 1, &e) && d->download(d, got, (char *)g.bind.base[SP_ACT] + 7 * SIZE, sizeof got, &e) && got[0] == 32 * h[3],
+	      "%s: after a profile %g, not %g %s", d->name, got[0], 32 * h[3], e.msg);
+	d->drop(d, exec);
+	prog_free(&g, d);
+}
+
 /* ---- transfers ---- */
 
 static void
@@ -612,6 +665,17 @@ test_bad_programs(Device *d)
 		prog_instr(&g, (InstrKind)bad[i].kind, bad[i].index, bad[i].narg, bad[i].arg);
 		FAILS(d, &g, "test.yaml:7:3", bad[i].word);
 	}
+	static const struct { uint32_t index; int64_t times; const char *word; } loop[] = {
+		{2, 3, "does not fit"}, {0, 3, "does not fit"}, {UINT32_MAX, 3, "does not fit"}, {1, 0, "does not fit"}, {1, INT64_MAX, "does not fit"},
+		{1, 2, "a loop inside a loop"},
+	};
+	for (size_t i = 0; i < LEN(loop); i++) {
+		prog_init(&g, d);
+		g.bytes[SP_ACT] = 64;
+		for (int k = 0; k < 2; k++)
+			g.instr[g.p.ninstr++] = (PlanInstr){.kind = i < 5 && k ? I_ZERO : I_LOOP, .index = loop[i].index, .times = loop[i].times, .what = "", .loc = ""};
+		FAILS(d, &g, "test", loop[i].word);
+	}
 }
 
 static void
@@ -794,6 +858,8 @@ test_device(Device *d)
 	printf("%s: %s\n", d->name, d->info);
 	test_transfers(d);
 	test_kernels(d);
+	test_loop(d, false);
+	test_loop(d, true);
 	test_gemms(d);
 	test_bf16(d, DT_F32);
 	test_bf16(d, DT_BF16);
