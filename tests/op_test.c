@@ -1,4 +1,4 @@
-/* Runs the `test` lines of the op library (and of .op files given): each is lowered, differentiated and evaluated
+/* Runs the `test` lines of the op library and of tests/ops (and of .op files given): each is lowered, differentiated and evaluated
    by the float64 interpreter, for training and, where that is another graph, for inference; then
      gradients of all inputs and parameters against central differences of the interpreter,
      the graph after the graph passes against the graph before,
@@ -676,7 +676,7 @@ main(int argc, char **argv)
 	Case *cases = xcalloc(MAXTEST, sizeof *cases);
 	bool cpu = argc < 2, cuda = argc < 2;
 	int n = 0, ntest, first = 0;
-	if (!lib_load_folder(lib, "ops"))
+	if (!lib_load_folder(lib, "ops") || !lib_load_folder(lib, "tests/ops"))
 		return 1;
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "cpu"))
