@@ -73,6 +73,19 @@ instantiate(Adjoint *a)
 	}
 }
 
+/* The adjoint of a history that is zeros but for the value after the last step: that. It is where the adjoint begins. */
+static Node *
+only_end(Adjoint *a, Node *d)
+{
+	int64_t last = scan_reverse(a->scan) ? 0 : scan_steps(a->scan);
+	if (d->op != P_pad || d->in[0]->dim[0] != 1 || d->at[0] != last)
+		return NULL;
+	for (int i = 1; i < d->nd; i++)
+		if (d->in[0]->dim[i] != d->dim[i])
+			return NULL;
+	return mk_reshape(a->g, d->in[0], d->dim + 1, d->nd - 1);
+}
+
 /* What flows in: at the carries from the later step and from their histories, at what was emitted from its stack. */
 static void
 seed(Adjoint *a, Node **dresult)
@@ -83,9 +96,10 @@ seed(Adjoint *a, Node **dresult)
 		bool carry = k < scan_ncarry(a->scan);
 		if (!is_float(y->dt))
 			continue;
+		Node *end = carry && dresult[k] ? only_end(a, dresult[k]) : NULL;
 		if (carry)
-			add_to(a, y, scan_carry(a->s, mk_like(g, 0, y)));
-		if (dresult[k])
+			add_to(a, y, scan_carry(a->s, end ? end : mk_like(g, 0, y)));
+		if (dresult[k] && !end)
 			add_to(a, y, scan_seq(a->s, carry ? scan_part(g, a->scan, dresult[k], true) : dresult[k]));
 	}
 }
