@@ -394,10 +394,11 @@ map_scan(Graph *to, const Node *x, Node **ops, Node *const *v, int n, int *place
 			at[i] = body.noutput;
 			body.output[body.noutput++] = x->body->output[i];
 		}
-	for (int i = 0; i < n; i++)
+	Node *y = scan_lift(to, x, ops, graph_map(&body, f, ctx));
+	for (int i = 0; i < n; i++) /* lifting may have added carries behind the others */
 		if (v[i]->op == P_result && v[i]->in[0] == x)
-			place[v[i]->id] = at[v[i]->at[0]];
-	return scan_lift(to, x, ops, graph_map(&body, f, ctx));
+			place[v[i]->id] = at[v[i]->at[0]] + (v[i]->at[0] < scan_ncarry(x) ? 0 : scan_ncarry(y) - scan_ncarry(x));
+	return y;
 }
 
 Graph *

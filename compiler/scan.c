@@ -20,7 +20,7 @@
 
 #include "mmc.h"
 
-enum { CARRY = 1, STEP = 2, AFFECTS = 4, EMIT = 8, SUNK = 16, NEEDED = 32 };
+enum { CARRY = 1, STEP = 2, AFFECTS = 4, EMIT = 8, SUNK = 16, NEEDED = 32, INSIDE = 64, IN_PARTS = 128 };
 
 typedef struct Want {
 	Node *node;
@@ -51,7 +51,8 @@ struct Scan {
 	/* scan_end; arrays by id of traced nodes, of which there are n */
 	int n;
 	uint8_t *flag;    /* CARRY: depends on one; STEP: on a sequence; AFFECTS: a carry's next value; EMIT:
-	                     leaves the loop; SUNK: depends on a carry, and is made after the loop; NEEDED: for what is wanted */
+	                     leaves the loop; SUNK: depends on a carry, and is made after the loop; NEEDED: for what is wanted; INSIDE: for
+	                     what leaves the loop; IN_PARTS: elementwise, and only slices of it are read */
 	int *which;       /* number of the carry or sequence that an arg stands for; of the carry whose next value it is; -1 */
 	Node **inner;     /* in the body */
 	Node **outer;     /* for all steps */
@@ -489,6 +490,43 @@ stays(const Scan *s, const Node *n)
 	return is_cheap(n);
 }
 
+/* Of the gates' sums of an lstm each kernel reads parts, so the parts are made where they are read, and no sum is stored. */
+static void
+find_parts(Scan *s)
+{
+	bool *whole = arena_alloc(s->g->arena, (size_t)s->n), *read = arena_alloc(s->g->arena, (size_t)s->n);
+	for (int k = 0; k < s->ncarry; k++)
+		if (s->carry[k].live)
+			whole[s->carry[k].next->id] = true;
+	for (int i = s->n - 1; i >= s->first; i--) {
+		const Node *n = s->g->node[i];
+		if (!(s->flag[i] & (INSIDE | STEP)))
+			continue;
+		bool parts = kind(n) == K_ELEM && read[i] && !whole[i] && !(s->flag[i] & EMIT);
+		s->flag[i] |= parts ? IN_PARTS : 0;
+		for (int k = 0; k < n->nin; k++) {
+			read[n->in[k]->id] = true;
+			whole[n->in[k]->id] |= !parts && n->op != P_slice;
+		}
+	}
+}
+
+static Node *in_body(Scan *s, Node *n);
+
+/* The slice of n, with what is elementwise below it sliced instead. */
+static Node *
+part_of(Scan *s, Node *n, const Node *slice)
+{
+	if (n->op == P_const)
+		return mk_const(s->body, n->dt, n->f, slice->dim, slice->nd);
+	if (!has(s, n, IN_PARTS))
+		return mk_slice(s->body, in_body(s, n), slice->at, slice->at + slice->nd, slice->dim);
+	Node **in = arena_alloc(s->g->arena, (size_t)n->nin * sizeof *in);
+	for (int i = 0; i < n->nin; i++)
+		in[i] = part_of(s, n->in[i], slice);
+	return node_new(s->body, n->op, n->dt, in, n->nin, NULL, 0, n->at, n->nat, n->f);
+}
+
 static Node *
 in_body(Scan *s, Node *n)
 {
@@ -496,7 +534,9 @@ in_body(Scan *s, Node *n)
 	if (v)
 		return v;
 	s->body->loc = n->loc;
-	if (!has(s, n, CARRY) && !stays(s, n)) {
+	if (n->op == P_slice && has(s, n->in[0], IN_PARTS)) {
+		v = part_of(s, n->in[0], n);
+	} else if (!has(s, n, CARRY) && !stays(s, n)) {
 		v = add_operand(s, n, has(s, n, STEP) ? for_all(s, n) : n, has(s, n, STEP));
 	} else {
 		Node **in = arena_alloc(s->g->arena, (size_t)n->nin * sizeof *in);
@@ -514,6 +554,9 @@ make_body(Scan *s)
 	for (int k = 0; k < s->ncarry; k++)
 		if (s->carry[k].live)
 			s->inner[s->carry[k].arg->id] = add_operand(s, s->carry[k].arg, s->carry[k].init, false);
+	for (int i = s->first; i < s->n; i++) /* in the order of tracing */
+		if (has(s, s->g->node[i], CARRY) && has(s, s->g->node[i], INSIDE) && !has(s, s->g->node[i], IN_PARTS))
+			in_body(s, s->g->node[i]);
 	for (int k = 0; k < s->ncarry; k++)
 		if (s->carry[k].live)
 			s->carry[k].output = graph_output(s->body, "", "", in_body(s, s->carry[k].next));
@@ -558,6 +601,13 @@ scan_end(Scan *s)
 	find_sunk(s);
 	for (int i = 0; i < s->nwant; i++)
 		decide_emits(s, s->want[i].node);
+	for (int k = 0; k < s->ncarry; k++)
+		if (s->carry[k].live)
+			mark_below(s, s->carry[k].next, INSIDE);
+	for (int i = s->first; i < s->n; i++)
+		if (s->flag[i] & EMIT)
+			mark_below(s, s->g->node[i], INSIDE);
+	find_parts(s);
 	make_scan(s);
 	for (int i = 0; i < s->nwant; i++)
 		s->want[i].value = (s->want[i].sum ? sum_over : stacked)(s, s->want[i].node);
@@ -566,15 +616,21 @@ scan_end(Scan *s)
 Node *scan_value(const Scan *s, int want) { return s->want[want].value; }
 Node *scan_history(const Scan *s, int carry) { return s->carry[carry].history; }
 
-/* ---- what a pass put into a body and does not belong there ---- */
+/* ---- after a pass on a body ---- */
 
+/* A pass may leave work in a body that need not be there: what is the same in all steps is made outside, and a carry that is
+   rounded in each step becomes two, rounded where it is made.
+
+     h' = f(dot(cast(h), cast(r)))   ->   h' = f(dot(g, s)), g' = cast(f(..)), s = cast(r) outside  */
 typedef struct Lift {
 	const Node *scan;
 	Graph *to;
 	Node **ops;     /* operands in `to`, and the lifted ones after them */
-	int nops;
+	int nops, ncast;
+	Node *cast[16]; /* of carries, in the old body */
 	uint8_t *dep;   /* by id: 1 invariants alone, 2 others */
 	Node **outer;   /* by id: made in `to` */
+	Node **given;   /* operands in `to`, by the old count */
 } Lift;
 
 static Node *
@@ -586,7 +642,7 @@ outside(Lift *l, Node *n)
 	for (int i = 0; i < n->nin; i++)
 		in[i] = outside(l, n->in[i]);
 	if (n->op == P_input)
-		return *v = l->ops[n->at[0]];
+		return *v = l->given[n->at[0]];
 	return *v = node_new(l->to, n->op, n->dt, in, n->nin, n->dim, n->nd, n->at, n->nat, n->f);
 }
 
@@ -596,44 +652,119 @@ lifts(const Lift *l, const Node *n)
 	return l->dep[n->id] == 1 && kind(n) != K_VIEW && kind(n) != K_LEAF;
 }
 
+static bool
+rounds_carry(const Lift *l, const Node *n)
+{
+	return n->op == P_cast && n->in[0]->op == P_input && n->in[0]->at[0] < scan_ncarry(l->scan) && dtype_bytes(n->dt) < dtype_bytes(n->in[0]->dt) &&
+	       n->dt != DT_BOOL;
+}
+
+static GInput
+input_like(const Node *n)
+{
+	GInput in = {.name = "", .dt = n->dt, .nd = n->nd};
+	memcpy(in.dim, n->dim, sizeof in.dim);
+	return in;
+}
+
 static Node *
 lift_node(Graph *body, Node *n, Node **in, void *ctx)
 {
 	Lift *l = ctx;
 	(void)in;
+	if (n->op == P_input)
+		return mk_input(body, (int)n->at[0] + (n->at[0] >= scan_ncarry(l->scan) ? l->ncast : 0));
+	for (int i = 0; i < l->ncast; i++)
+		if (l->cast[i] == n)
+			return mk_input(body, scan_ncarry(l->scan) + i);
 	if (!lifts(l, n))
 		return NULL;
-	GInput given = {.name = "", .dt = n->dt, .nd = n->nd};
-	memcpy(given.dim, n->dim, sizeof given.dim);
 	l->ops[l->nops++] = outside(l, n);
-	return mk_input(body, graph_input(body, given));
+	return mk_input(body, graph_input(body, input_like(n)));
+}
+
+/* Looks for what is to be lifted; the number of invariant nodes. */
+static int
+find_lifts(Lift *l, Graph *body)
+{
+	int n, nlift = 0;
+	Node **v = graph_reach(body, &n);
+	for (int i = 0; i < n; i++) {
+		Node *x = v[i];
+		uint8_t *d = &l->dep[x->id];
+		if (x->op == P_input)
+			*d = x->at[0] < scan_ncarry(l->scan) || scan_is_seq(l->scan, (int)x->at[0]) ? 2 : 1;
+		for (int k = 0; k < x->nin; k++)
+			*d = l->dep[x->in[k]->id] > *d ? l->dep[x->in[k]->id] : *d;
+		nlift += lifts(l, x);
+		if (rounds_carry(l, x) && l->ncast < (int)LEN(l->cast))
+			l->cast[l->ncast++] = x;
+	}
+	return nlift;
+}
+
+/* The body's inputs and outputs with the rounded carries behind the others. */
+static void
+insert_carries(Lift *l, Graph *body)
+{
+	Arena *a = l->to->arena;
+	int n = scan_ncarry(l->scan), c = l->ncast;
+	GInput *in = arena_alloc(a, (size_t)(body->ninput + c) * sizeof *in);
+	GOutput *out = arena_alloc(a, (size_t)(body->noutput + c) * sizeof *out);
+	memcpy(in, body->input, (size_t)n * sizeof *in);
+	memcpy(out, body->output, (size_t)n * sizeof *out);
+	memcpy(l->ops, l->given, (size_t)n * sizeof *l->ops);
+	for (int i = 0; i < c; i++) {
+		int64_t k = l->cast[i]->in[0]->at[0];
+		in[n + i] = input_like(l->cast[i]);
+		out[n + i] = (GOutput){"", "", mk_cast(body, body->output[k].node, l->cast[i]->dt)};
+		l->ops[n + i] = mk_cast(l->to, l->given[k], l->cast[i]->dt);
+	}
+	memcpy(in + n + c, body->input + n, (size_t)(body->ninput - n) * sizeof *in);
+	memcpy(out + n + c, body->output + n, (size_t)(body->noutput - n) * sizeof *out);
+	memcpy(l->ops + n + c, l->given + n, (size_t)(l->scan->nin - n) * sizeof *l->ops);
+	body->input = in;
+	body->output = out;
+	body->ninput = body->capinput = body->ninput + c;
+	body->noutput = body->capoutput = body->noutput + c;
+	l->nops = l->scan->nin + c;
 }
 
 Node *
 scan_lift(Graph *to, const Node *scan, Node **ops, Graph *body)
 {
-	Lift l = {.scan = scan, .to = to};
-	int n, nlift = 0;
-	Node **v = graph_reach(body, &n);
-	l.dep = arena_alloc(to->arena, (size_t)body->nnode);
-	l.outer = arena_alloc(to->arena, (size_t)body->nnode * sizeof *l.outer);
-	for (int i = 0; i < n; i++) {
-		const Node *x = v[i];
-		uint8_t *d = &l.dep[x->id];
-		if (x->op == P_input)
-			*d = x->at[0] < scan_ncarry(scan) || scan_is_seq(scan, (int)x->at[0]) ? 2 : 1;
-		for (int k = 0; k < x->nin; k++)
-			*d = l.dep[x->in[k]->id] > *d ? l.dep[x->in[k]->id] : *d;
-		nlift += lifts(&l, x);
-	}
-	l.ops = arena_alloc(to->arena, (size_t)(scan->nin + nlift) * sizeof *l.ops);
-	memcpy(l.ops, ops, (size_t)scan->nin * sizeof *ops);
-	l.nops = scan->nin;
-	if (nlift)
-		body = graph_map(body, lift_node, &l);
+	Lift l = {.scan = scan, .to = to, .given = ops};
+	size_t n = (size_t)body->nnode + 8 * LEN(l.cast); /* room for the casts of next values, and their views */
+	l.dep = arena_alloc(to->arena, n);
+	l.outer = arena_alloc(to->arena, n * sizeof *l.outer);
+	int nlift = find_lifts(&l, body);
+	if (!nlift && !l.ncast)
+		return mk_scan(to, ops, scan->nin, scan->at, scan->nat, body);
+	l.ops = arena_alloc(to->arena, (size_t)(scan->nin + nlift + l.ncast) * sizeof *l.ops);
+	insert_carries(&l, body);
+	body = graph_map(body, lift_node, &l);
 	int64_t *at = arena_alloc(to->arena, (size_t)(scan->nat + nlift) * sizeof *at);
 	memcpy(at, scan->at, (size_t)scan->nat * sizeof *at);
-	return mk_scan(to, l.ops, l.nops, at, scan->nat + nlift, body);
+	at[2] += l.ncast;
+	return mk_scan(to, l.ops, l.nops, at, 3 + l.nops - (int)at[2], body);
+}
+
+Node *
+scan_rounded(Graph *g, const Node *result, DType dt)
+{
+	Node *scan = result->in[0], *y = scan->body->output[result->at[0]].node;
+	bool carry = result->at[0] < scan_ncarry(scan);
+	for (int k = 0; k < scan->body->noutput; k++) {
+		const Node *x = scan->body->output[k].node;
+		if (x->op == P_cast && x->dt == dt && x->in[0] == y && carry == (k < scan_ncarry(scan)))
+			return mk_result(g, scan, k);
+	}
+	for (int i = 0; i < scan->body->nnode && !carry; i++) {
+		Node *x = scan->body->node[i];
+		if (x->op == P_cast && x->dt == dt && x->in[0] == y)
+			return mk_result(g, scan, graph_output(scan->body, "", "", x));
+	}
+	return NULL;
 }
 
 /* ---- histories ---- */

@@ -195,6 +195,8 @@ elementwise(Graph *g, Node *t)
 		r = a->in[0];
 	if (!r && t->op == P_cast && a->dt == t->dt)
 		r = a;
+	if (!r && t->op == P_cast && a->op == P_result)
+		r = scan_rounded(g, a, t->dt);
 	if (!r && t->op == P_cast && a->op == P_cast && a->in[0]->dt == t->dt && wider(a->dt, t->dt))
 		r = a->in[0];
 	if (!r && t->op == P_add)
