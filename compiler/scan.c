@@ -619,7 +619,7 @@ Node *scan_history(const Scan *s, int carry) { return s->carry[carry].history; }
 /* ---- after a pass on a body ---- */
 
 /* A pass may leave work in a body that need not be there: what is the same in all steps is made outside, and a carry that is
-   rounded in each step becomes two, rounded where it is made.
+   rounded in each step becomes two, rounded where it is made. What was widened for the scan is widened in it.
 
      h' = f(dot(cast(h), cast(r)))   ->   h' = f(dot(g, s)), g' = cast(f(..)), s = cast(r) outside  */
 typedef struct Lift {
@@ -672,8 +672,8 @@ lift_node(Graph *body, Node *n, Node **in, void *ctx)
 {
 	Lift *l = ctx;
 	(void)in;
-	if (n->op == P_input)
-		return mk_input(body, (int)n->at[0] + (n->at[0] >= scan_ncarry(l->scan) ? l->ncast : 0));
+	if (n->op == P_input) /* of a narrower type than it was: see insert_carries */
+		return mk_cast(body, mk_input(body, (int)n->at[0] + (n->at[0] >= scan_ncarry(l->scan) ? l->ncast : 0)), n->dt);
 	for (int i = 0; i < l->ncast; i++)
 		if (l->cast[i] == n)
 			return mk_input(body, scan_ncarry(l->scan) + i);
@@ -703,6 +703,13 @@ find_lifts(Lift *l, Graph *body)
 	return nlift;
 }
 
+/* A value of a narrow type made wide, which a step can do as it reads it. */
+static bool
+is_widened(const Node *n)
+{
+	return n->op == P_cast && dtype_bytes(n->in[0]->dt) < dtype_bytes(n->dt) && n->dt == DT_F32 && (n->in[0]->dt == DT_BF16 || n->in[0]->dt == DT_F16);
+}
+
 /* The body's inputs and outputs with the rounded carries behind the others. */
 static void
 insert_carries(Lift *l, Graph *body)
@@ -723,6 +730,11 @@ insert_carries(Lift *l, Graph *body)
 	memcpy(in + n + c, body->input + n, (size_t)(body->ninput - n) * sizeof *in);
 	memcpy(out + n + c, body->output + n, (size_t)(body->noutput - n) * sizeof *out);
 	memcpy(l->ops + n + c, l->given + n, (size_t)(l->scan->nin - n) * sizeof *l->ops);
+	for (int i = n + c; i < body->ninput + c; i++)
+		if (is_widened(l->ops[i])) {
+			l->ops[i] = l->ops[i]->in[0];
+			in[i].dt = l->ops[i]->dt;
+		}
 	body->input = in;
 	body->output = out;
 	body->ninput = body->capinput = body->ninput + c;
@@ -738,7 +750,10 @@ scan_lift(Graph *to, const Node *scan, Node **ops, Graph *body)
 	l.dep = arena_alloc(to->arena, n);
 	l.outer = arena_alloc(to->arena, n * sizeof *l.outer);
 	int nlift = find_lifts(&l, body);
-	if (!nlift && !l.ncast)
+	bool widened = false;
+	for (int i = scan_ncarry(scan); i < scan->nin; i++)
+		widened |= is_widened(ops[i]);
+	if (!nlift && !l.ncast && !widened)
 		return mk_scan(to, ops, scan->nin, scan->at, scan->nat, body);
 	l.ops = arena_alloc(to->arena, (size_t)(scan->nin + nlift + l.ncast) * sizeof *l.ops);
 	insert_carries(&l, body);
