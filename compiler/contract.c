@@ -70,7 +70,8 @@ drop_ones(Graph *g, Factor *f)
 	memcpy(f->label, label, sizeof label);
 }
 
-/* Brings an operand's dims into the order batch, kept, summed (or batch, summed, kept). */
+/* Brings an operand's dims into the order batch, kept, summed (or batch, summed, kept): with the last dim where it is, so that
+   a copy, if it takes one, is of whole rows. */
 static void
 sort_dims(Graph *g, Factor *f, const Factor *other, const bool *summed, int nx, bool summed_last)
 {
@@ -111,8 +112,8 @@ make_dot(Graph *to, Factor *a, Factor *b, const Node *x, const bool *summed, con
 			at[k++] = order[i];
 		if (turn || gemm_plain(a->node, b->node, at, dim, nd))
 			break;
-		sort_dims(to, a, b, summed, x->nd, true);
-		sort_dims(to, b, a, summed, x->nd, false);
+		sort_dims(to, a, b, summed, x->nd, summed[a->label[a->node->nd - 1]]);
+		sort_dims(to, b, a, summed, x->nd, summed[b->label[b->node->nd - 1]]);
 		nd = 0;
 		for (int pass = 0; pass < 3; pass++)
 			for (int i = 0; i < x->nd; i++) {
