@@ -389,11 +389,17 @@ map_scan(Graph *to, const Node *x, Node **ops, Node *const *v, int n, int *place
 			used[v[i]->at[0]] = true;
 	body.output = arena_alloc(to->arena, (size_t)body.noutput * sizeof *body.output);
 	body.noutput = 0;
-	for (int i = 0; i < x->body->noutput; i++)
-		if (used[i]) {
+	for (int i = 0; i < x->body->noutput; i++) {
+		int k = (int)scan_ncarry(x);
+		while (k < i && !(used[k] && x->body->output[k].node == x->body->output[i].node))
+			k++;
+		if (used[i] && k < i) { /* emitted twice: stacked once */
+			at[i] = at[k];
+		} else if (used[i]) {
 			at[i] = body.noutput;
 			body.output[body.noutput++] = x->body->output[i];
 		}
+	}
 	Node *y = scan_lift(to, x, ops, graph_map(&body, f, ctx));
 	for (int i = 0; i < n; i++) /* lifting may have added carries behind the others */
 		if (v[i]->op == P_result && v[i]->in[0] == x)
@@ -424,8 +430,12 @@ graph_map(Graph *g, MapFn f, void *ctx)
 			ops[k] = image[x->in[k]->id];
 		to->loc = x->loc;
 		to->model = x->model;
-		if (x->op == P_scan || x->op == P_result) {
-			image[x->id] = x->op == P_scan ? map_scan(to, x, ops, v, n, place, f, ctx) : mk_result(to, ops[0], place[x->id]);
+		if (x->op == P_scan) {
+			image[x->id] = map_scan(to, x, ops, v, n, place, f, ctx);
+			continue;
+		}
+		if (x->op == P_result) { /* its body may give it out in another type than it had */
+			image[x->id] = mk_cast(to, mk_result(to, ops[0], place[x->id]), x->dt);
 			continue;
 		}
 		Node *y = f ? f(to, x, ops, ctx) : NULL;

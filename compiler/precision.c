@@ -4,7 +4,7 @@
 
      dot(x, w)  ->  cast(dot(cast(x, bf16), cast(w, bf16)), f32)      sums inside are f32
 
-   Rounding points: each operand once, each result once. Needs: contract.
+   Rounding points: each operand once, each result once; what a scan stacks for another scan or for a sum, once. Needs: contract.
 
    Casts from bf16 move past concatenations, so that an operand made of results needs no rounding. */
 #include <string.h>
@@ -70,9 +70,35 @@ lower_dot(Graph *to, Node *n, Node **in, void *ctx)
 	return mk_cast(to, node_new(to, P_dot, dt, x, 2, NULL, 0, n->at, n->nat, 0), DT_F32);
 }
 
+/* What a loop gives out for another loop, or for a sum over the steps: gates for the gradient, adjoints of gates. */
+static void
+narrow_results(Graph *g)
+{
+	int n;
+	Node **v = graph_reach(g, &n);
+	bool *wide = arena_alloc(g->arena, (size_t)g->nnode);
+	for (int i = 0; i < n; i++)
+		for (int k = 0; k < v[i]->nin; k++)
+			wide[v[i]->in[k]->id] |= !(v[i]->op == P_scan && scan_is_seq(v[i], k)) && v[i]->op != P_reduce_sum;
+	for (int i = 0; i < g->noutput; i++)
+		wide[g->output[i].node->id] = true;
+	for (int i = 0; i < g->nstate; i++)
+		if (g->state[i].update)
+			wide[g->state[i].update->id] = true;
+	for (int i = 0; i < n; i++) {
+		Node *scan = v[i]->op == P_result ? v[i]->in[0] : NULL;
+		if (!scan || wide[v[i]->id] || v[i]->dt != DT_F32 || v[i]->at[0] < scan_ncarry(scan))
+			continue;
+		GOutput *o = &scan->body->output[v[i]->at[0]];
+		o->node = mk_cast(scan->body, o->node, DT_BF16);
+	}
+}
+
 Graph *
 pass_precision(Graph *g)
 {
 	Gradients w = weight_gradients(g);
-	return graph_map(g, lower_dot, &w);
+	g = graph_map(g, lower_dot, &w); /* bodies of scans are new, too */
+	narrow_results(g);
+	return graph_map(g, NULL, NULL);
 }
