@@ -316,11 +316,14 @@ int scan_ncarry(const Node *scan);
 bool scan_is_seq(const Node *scan, int operand);
 Node *scan_part(Graph *g, Node *scan, Node *history, bool after); /* [steps, ..]: before or after each step */
 Node *scan_slot(Graph *g, Node *history, int64_t at);             /* one place of a history */
+void scan_verify(const Node *scan, const char *pass);
+
+/* ---- scan_lift.c ---- */
+
 /* A scan like this one in `to`, with these operands and the body that a pass made of its own; what need not be in the body is
    made outside, and carries may be added behind the others. */
 Node *scan_lift(Graph *to, const Node *scan, Node **ops, Graph *body);
 Node *scan_rounded(Graph *g, const Node *result, DType dt); /* the cast of a result, if the loop makes it anyway; else NULL */
-void scan_verify(const Node *scan, const char *pass);
 
 /* ---- scan_grad.c ---- */
 
