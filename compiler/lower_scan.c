@@ -144,10 +144,36 @@ add_axis(Lower *w, Ast *at, Axes *u, const char *name, int64_t size)
 	u->dim[u->n++] = size;
 }
 
+typedef struct Find {
+	const char *axis;
+	int64_t size;
+} Find;
+
+static void
+visit_axis(Lower *w, Var *v, void *ctx)
+{
+	Find *q = ctx;
+	int k = v->v.kind == V_TENSOR ? find_axis(&v->v, q->axis) : -1;
+	(void)w;
+	if (k >= 0 && q->size < 0)
+		q->size = v->v.node->dim[k];
+}
+
+/* The size of an axis that an argument has or, as in a model, a tensor that the block reads. */
+static int64_t
+known_size(Lower *w, Ast *e, const char *axis)
+{
+	Find q = {axis, axis_size(w, axis)};
+	if (q.size < 0)
+		each_visible(w, e, visit_axis, &q);
+	return q.size;
+}
+
 /* h[.., o: 3]: .. is what .. of the definition's arguments covers. */
 static void
-carry_axes(Lower *w, Ast *d, const char *over, Axes *u)
+carry_axes(Lower *w, Ast *e, Ast *d, Axes *u)
 {
+	const char *over = e->s;
 	Scope *def = w->scope;
 	while (def->up)
 		def = def->up;
@@ -160,9 +186,9 @@ carry_axes(Lower *w, Ast *d, const char *over, Axes *u)
 				add_axis(w, a, u, def->lead[k], def->lead_size[k]);
 			continue;
 		}
-		int64_t n = a->kid[0] ? axis_size_arg(w, a->kid[0], a->s) : axis_size(w, a->s);
+		int64_t n = a->kid[0] ? axis_size_arg(w, a->kid[0], a->s) : known_size(w, e, a->s);
 		if (n < 1)
-			lower_fail(w, a->loc, "the size of axis %s of %s is not known here: write %s: SIZE, or name an axis of an argument", a->s, d->s, a->s);
+			lower_fail(w, a->loc, "the size of axis %s of %s is not known here: write %s: SIZE, or name an axis of what is scanned", a->s, d->s, a->s);
 		if (!strcmp(a->s, over))
 			lower_fail(w, a->loc, "%s has axis %s, over which the scan goes: a carry is one step's", d->s, over);
 		add_axis(w, a, u, a->s, n);
@@ -198,7 +224,7 @@ declare_carry(Lower *w, Ast *e, Ast *d, CarryDecl *c)
 		for (int i = 0; i < v.node->nd; i++)
 			add_axis(w, d, &c->axes, v.ax[i], v.node->dim[i]);
 	} else {
-		carry_axes(w, d, e->s, &c->axes);
+		carry_axes(w, e, d, &c->axes);
 	}
 	need_count(w, d->loc, c->axes.dim, c->axes.n);
 	c->init = to_carry(w, d->kid[0], d->s, v, &c->axes, v.kind == V_TENSOR && v.node->dt != DT_BOOL ? v.node->dt : DT_F32);
