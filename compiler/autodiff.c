@@ -49,7 +49,7 @@ void
 autodiff(Lower *w, Node *y, Node **wrt, int n, Node **d)
 {
 	Graph *g = lower_graph(w);
-	int last = y->id;
+	int last = y->id, before = error_count();
 	Node **adj = arena_alloc(g->arena, (size_t)(last + 1) * sizeof *adj);
 	mark_active(g, wrt, n, last);
 	adj[last] = mk_like(g, 1, y);
@@ -62,7 +62,7 @@ autodiff(Lower *w, Node *y, Node **wrt, int n, Node **d)
 			lower_grad(w, x, adj[i], dx);
 		else if (!grad_results(w, x, adj, last, dx))
 			continue;
-		if (error_count())
+		if (error_count() > before)
 			break;
 		for (int k = 0; k < x->nin; k++) {
 			Node *in = x->in[k];

