@@ -639,8 +639,13 @@ step_library(Gen *x)
 			k++;
 		}
 	}
-	if (given && lower_call(x->w, d->s, arg, k, NULL, arena_printf(x->arena, "p%d", x->n), &out) && out.kind == V_TENSOR)
-		add(x, out.node);
+	int first = x->g->nnode;
+	if (!given || !lower_call(x->w, d->s, arg, k, NULL, arena_printf(x->arena, "p%d", x->n), &out) || out.kind != V_TENSOR)
+		return;
+	for (int i = first; i < x->g->nnode; i++)
+		if (x->g->node[i]->op == P_scan) /* graphs travel as text, and a scan's body is not yet read back */
+			return;
+	add(x, out.node);
 }
 
 /* ---- a graph ---- */
