@@ -63,12 +63,20 @@ add_kernel(Gen *c, const Node *tell, const char *name, Launch l)
 static Step *
 add_source(Gen *c, const Node *tell, const char *name, const char *head, const char *text, Launch l)
 {
-	for (uint32_t i = 0; i < c->p.nkernel; i++)
-		if (c->text[i] && !strcmp(c->text[i], text)) {
-			Step *s = step_new(c, I_KERNEL, tell, c->p.kernel[i].name);
-			s->instr.index = i;
+	for (uint32_t i = 0; i < c->p.nkernel; i++) {
+		PlanKernel *k = &c->p.kernel[i];
+		if (!c->text[i] || strcmp(c->text[i], text))
+			continue;
+		if (k->grid != (uint32_t)l.grid || k->block != (uint32_t)l.block || k->smem != (uint32_t)l.smem) {
+			/* a text does not tell the size of the first axis: the same code, for more or fewer blocks */
+			Step *s = add_kernel(c, tell, k->name, l);
+			c->p.kernel[s->instr.index].module = k->module;
 			return s;
 		}
+		Step *s = step_new(c, I_KERNEL, tell, k->name);
+		s->instr.index = i;
+		return s;
+	}
 	char *full = arena_printf(c->arena, "%s_%s", c->g->name, name);
 	Text *source = source_for_kernel(c->src);
 	text_puts(source, head);
