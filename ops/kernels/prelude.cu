@@ -420,7 +420,7 @@ __device__ __forceinline__ void
 mm_columns_of(const bf16 *row, uint32_t *b)
 {
 	asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
-	             : "=r"(b[0]), "=r"(b[1]) : "r"((uint32_t)__cvta_generic_to_shared(row)));
+	             : "=r"(b[0]), "=r"(b[1]) : "r"((uint32_t)__cvta_generic_to_shared(row)) : "memory");
 }
 
 /* d[16, N] = f[16, K] b[K, N] */
