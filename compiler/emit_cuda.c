@@ -112,8 +112,23 @@ put_accumulators(Emit *e, int stage)
 	}
 }
 
-static void
-put_accumulate(Emit *e, int stage)
+void
+cu_open_unrolled(Emit *e, const char *head)
+{
+	text_puts(e->t, "#pragma unroll\n");
+	emit_line(e, "for (%s) {", head);
+	e->indent++;
+}
+
+void
+cu_close(Emit *e)
+{
+	e->indent--;
+	emit_line(e, "}");
+}
+
+void
+cu_accumulate(Emit *e, int stage)
 {
 	Kernel *k = e->k;
 	for (int i = 0; i < k->nval; i++) {
@@ -178,7 +193,7 @@ put_piece(Emit *e, const Shape *s, int stage, const bool *need, const char *open
 		if (e->place[i] != PL_VECTOR)
 			cu_value(e, v, e->saved[i]);
 	}
-	put_accumulate(e, stage);
+	cu_accumulate(e, stage);
 	for (int i = 0; i < k->nstore; i++) {
 		LStore *st = &k->store[i];
 		if (st->val->level != stage || (k->reduces && !st->row))

@@ -19,6 +19,9 @@ void cu_value(Emit *e, const LVal *v, bool keep);
 void cu_uniform(Emit *e, int level);                               /* values of the level that do not vary in the lanes */
 void cu_wide_loads(Emit *e, const Shape *s, const bool *need, int stage);
 void cu_forget(Emit *e);                                           /* values of a scope that has ended */
+void cu_accumulate(Emit *e, int stage);                            /* adds to the reductions of the stage's values */
+void cu_open_unrolled(Emit *e, const char *head);                  /* for (head) {, unrolled */
+void cu_close(Emit *e);                                            /* } */
 const char *cu_row_axes(Emit *e, const char *place);               /* the row's axes from its flat place r */
 int pow2_at_least(int64_t n, int most);
 

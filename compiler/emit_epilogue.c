@@ -8,21 +8,6 @@
 #define COLUMNS 64
 #define WARPS 4
 
-static void
-open_unrolled(Emit *e, const char *head)
-{
-	text_puts(e->t, "#pragma unroll\n");
-	emit_line(e, "for (%s) {", head);
-	e->indent++;
-}
-
-static void
-close_block(Emit *e)
-{
-	e->indent--;
-	emit_line(e, "}");
-}
-
 /* Are the elements at columns c and c + 1, c even, side by side at an even place? */
 static bool
 pairs(const Ix *ix)
@@ -80,7 +65,7 @@ put_pair(Emit *e)
 	for (int i = 0; i < k->nstore; i++)
 		if (staged(&k->store[i]))
 			emit_line(e, "%s s%d[2];", ctype(k->store[i].node->dt), i);
-	open_unrolled(e, "int w = 0; w < 2; w++");
+	cu_open_unrolled(e, "int w = 0; w < 2; w++");
 	emit_line(e, "const int e = j * 2 + w, i2 = column + w; (void)i2;");
 	for (int i = 0; i < k->nval; i++)
 		if (in_element(k->val[i]) && e->place[i] != PL_VECTOR)
@@ -97,7 +82,7 @@ put_pair(Emit *e)
 		free(v);
 		free(ix);
 	}
-	close_block(e);
+	cu_close(e);
 	for (int i = 0; i < k->nstore; i++)
 		if (staged(&k->store[i]))
 			emit_line(e, "mm_store2(&t%d[(g + j * 8) * %d + n * 8 + q], s%d);", i, COLUMNS + 8, i);
@@ -125,7 +110,7 @@ flush_rows(Emit *e)
 		e->indent++;
 		emit_line(e, "const int i1 = first, i2 = column0; (void)i1;");
 		emit_line(e, "mm_tile_flush<%d>(&a%d[%s], %ld, t%d);", COLUMNS, arg_index(k, s->node), ix, (long)ix_stride(s->ix, 1), i);
-		close_block(e);
+		cu_close(e);
 		free(ix);
 	}
 	emit_line(e, "__syncwarp();");
@@ -141,11 +126,11 @@ column_sums(Emit *e, int warps)
 		if (!s->column)
 			continue;
 		emit_line(e, "__syncthreads();");
-		open_unrolled(e, arena_printf(k->arena, "int c = 0; c < %d; c++", COLUMNS / 4));
+		cu_open_unrolled(e, arena_printf(k->arena, "int c = 0; c < %d; c++", COLUMNS / 4));
 		emit_line(e, "float x = sum%d[c];", i);
 		emit_line(e, "for (int d = 16; d >= 4; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);");
 		emit_line(e, "if (g == 0) part[warp][c / 2 * 8 + q + c %% 2] = x;");
-		close_block(e);
+		cu_close(e);
 		emit_line(e, "__syncthreads();");
 		emit_line(e, "if (threadIdx.x < %d) {", COLUMNS);
 		e->indent++;
@@ -155,7 +140,7 @@ column_sums(Emit *e, int warps)
 		char *ix = ix_text(e, s->ix);
 		emit_line(e, "a%d[%s] = x;", arg_index(k, s->node), ix);
 		free(ix);
-		close_block(e);
+		cu_close(e);
 	}
 }
 
@@ -209,7 +194,7 @@ emit_epilogue(Emit *e, const char *name, Launch *l)
 	else
 		emit_line(e, "mm_tile_load<%d, %ld, %d>(b, &a%d[%s], %ld);", COLUMNS, (long)K, l->block, arg_index(k, B->base), ix, (long)ix_stride(B->ix, 2));
 	free(ix);
-	close_block(e);
+	cu_close(e);
 	emit_line(e, "__syncthreads();");
 	emit_line(e, "for (int first = warp * 16; first < %ld; first += %d) {", (long)rows, 16 * warps);
 	e->indent++;
@@ -220,17 +205,17 @@ emit_epilogue(Emit *e, const char *name, Launch *l)
 	ix = ix_text(e, dot->dot[0].ix);
 	emit_line(e, "mm_tile_left<%ld>(f, &a%d[%s], %ld, (bf16 *)stage[warp]);", (long)K, arg_index(k, dot->dot[0].base), ix, (long)ix_stride(dot->dot[0].ix, 1));
 	free(ix);
-	close_block(e);
+	cu_close(e);
 	emit_line(e, "float d%d[%d][4] = {};", dot->id, COLUMNS / 8);
 	emit_line(e, "mm_tile_%s<%d, %ld>(d%d, f, b);", B->stride ? "product" : "dot", COLUMNS, (long)K, dot->id);
-	open_unrolled(e, arena_printf(k->arena, "int n = 0; n < %d; n++", COLUMNS / 8));
-	open_unrolled(e, "int j = 0; j < 2; j++");
+	cu_open_unrolled(e, arena_printf(k->arena, "int n = 0; n < %d; n++", COLUMNS / 8));
+	cu_open_unrolled(e, "int j = 0; j < 2; j++");
 	emit_line(e, "const int i1 = first + g + j * 8, column = column0 + n * 8 + q, i2 = column; (void)i1; (void)i2;");
 	put_pair(e);
-	close_block(e);
-	close_block(e);
+	cu_close(e);
+	cu_close(e);
 	flush_rows(e);
-	close_block(e);
+	cu_close(e);
 	column_sums(e, warps);
 	text_puts(e->t, "}\n\n");
 }

@@ -75,13 +75,6 @@ open_loop(Emit *e, const char *unroll, const char *head)
 }
 
 static void
-close_loop(Emit *e)
-{
-	e->indent--;
-	emit_line(e, "}");
-}
-
-static void
 head_lines(Emit *e, const Rows *r)
 {
 	emit_line(e, "const int *const order = a%d, *const start = order + %ld, *const key = start + %ld;", r->sorted, (long)r->n, (long)r->rows + 1);
@@ -112,9 +105,9 @@ run_sum(Emit *e, const Rows *r)
 	emit_line(e, "float sum[%d] = {0};", r->s.width);
 	open_loop(e, "4", arena_printf(a, "int h = 0; h < %d; h++", RUN));
 	add_position(e, r, "run + h");
-	close_loop(e);
+	cu_close(e);
 	store_lines(e, r, arena_printf(a, "run / %d", RUN));
-	close_loop(e);
+	cu_close(e);
 }
 
 /* A row of many positions: group g takes every groups-th of them and of the runs; then the groups' sums are added in order. */
@@ -138,11 +131,11 @@ many_positions(Emit *e, const Rows *r)
 	open_loop(e, "1", arena_printf(a, "int p = first + group; p < last - (hi > lo ? hi - lo : 0) * %d; p += %d", RUN, r->groups));
 	emit_line(e, "const int h = hi > lo && p >= lo * %d ? p + (hi - lo) * %d : p;", RUN, RUN);
 	add_position(e, r, "h");
-	close_loop(e);
+	cu_close(e);
 	open_loop(e, "8", arena_printf(a, "int h = lo + group; h < hi; h += %d", r->groups));
 	emit_line(e, "for (int w = 0; w < %d; w++) sum[w] += a%d[(int64_t)h * %ld + f + w];", W, r->runs, (long)r->width);
-	close_loop(e);
-	close_loop(e);
+	cu_close(e);
+	cu_close(e);
 	emit_line(e, "for (int w = 0; w < %d; w++) part[group][column + w] = sum[w];", W);
 	emit_line(e, "__syncthreads();");
 	emit_line(e, "if (group == 0 && f < %ld) {", (long)r->width);
@@ -150,10 +143,10 @@ many_positions(Emit *e, const Rows *r)
 	emit_line(e, "for (int g = 1; g < %d; g++)", r->groups);
 	emit_line(e, "\tfor (int w = 0; w < %d; w++) sum[w] += part[g][column + w];", W);
 	store_lines(e, r, "row");
-	close_loop(e);
+	cu_close(e);
 	emit_line(e, "__syncthreads();");
-	close_loop(e);
-	close_loop(e);
+	cu_close(e);
+	cu_close(e);
 }
 
 static void
@@ -169,10 +162,10 @@ row_sum(Emit *e, const Rows *r)
 	emit_line(e, "float sum[%d] = {0};", r->s.width);
 	open_loop(e, "1", "int h = first; h < last; h++"); /* rows mostly have few positions */
 	add_position(e, r, "h");
-	close_loop(e);
+	cu_close(e);
 	store_lines(e, r, "row");
-	close_loop(e);
-	close_loop(e);
+	cu_close(e);
+	cu_close(e);
 	many_positions(e, r);
 }
 

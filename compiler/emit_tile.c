@@ -41,31 +41,10 @@ shared_index(Tile *t, Matrix *m)
 	return t->nshared++;
 }
 
-static int64_t
-ix_coefficient(const Ix *ix, int axis)
-{
-	return ix_stride(ix, axis);
-}
-
 static bool
 by_row(const Emit *e, const LVal *v)
 {
 	return v->axes >> (e->k->nouter - 1) & 1;
-}
-
-static void
-open_unrolled(Emit *e, const char *head)
-{
-	text_puts(e->t, "#pragma unroll\n");
-	emit_line(e, "for (%s) {", head);
-	e->indent++;
-}
-
-static void
-close_block(Emit *e)
-{
-	e->indent--;
-	emit_line(e, "}");
 }
 
 /* Names of the thread's row j. */
@@ -94,7 +73,7 @@ tile_uniform(Emit *e, int level)
 	}
 	if (!any)
 		return;
-	open_unrolled(e, "int j = 0; j < 2; j++");
+	cu_open_unrolled(e, "int j = 0; j < 2; j++");
 	row_line(e);
 	for (int i = 0; i < k->nval; i++) {
 		LVal *v = k->val[i];
@@ -105,7 +84,7 @@ tile_uniform(Emit *e, int level)
 		e->place[i] = PL_OUTER;
 		free(x);
 	}
-	close_block(e);
+	cu_close(e);
 }
 
 /* Brings the right operands of the tile that starts at column s0 to shared memory. */
@@ -123,10 +102,10 @@ load_shared(Emit *e, const Tile *t, const bool *used)
 		const Matrix *m = t->shared[i];
 		char *ix = ix_text(e, m->ix);
 		emit_line(e, "mm_tile_load<%ld, %ld, %d>(b%d, &a%d[%s], %ld);", (long)t->n, (long)m->width, 32 * t->warps, i, arg_index(k, m->base), ix,
-		          (long)ix_coefficient(m->ix, axis));
+		          (long)ix_stride(m->ix, axis));
 		free(ix);
 	}
-	close_block(e);
+	cu_close(e);
 	emit_line(e, "__syncthreads();");
 }
 
@@ -153,18 +132,7 @@ put_element(Emit *e, int stage, const bool *need)
 		if (need[i] && cu_computed(v) && !(e->saved[i] && v->level < stage))
 			cu_value(e, v, e->saved[i]);
 	}
-	for (int i = 0; i < k->nval; i++) {
-		LVal *v = k->val[i];
-		if (v->kind != LV_REDUCE || v->in[0]->level != stage)
-			continue;
-		char *s = val_ref(e, v->in[0]), *sum = val_ref(e, v);
-		if (v->node->op != P_reduce_max)
-			emit_line(e, "%s += %s;", sum, s);
-		else
-			emit_line(e, "%s = mm_max(%s, %s);", sum, s, sum);
-		free(s);
-		free(sum);
-	}
+	cu_accumulate(e, stage);
 	for (int i = 0; i < k->nstore; i++) {
 		LStore *s = &k->store[i];
 		if (!s->row || s->val->level != stage)
@@ -193,13 +161,13 @@ put_tile(Emit *e, Tile *t, int stage, const bool *need)
 	for (int i = 0; i < k->nstore; i++)
 		if (stores_at(k, i, stage))
 			emit_line(e, "bf16 p%d[%ld];", i, (long)t->n / 2);
-	open_unrolled(e, arena_printf(k->arena, "int n = 0; n < %ld; n++", (long)t->n / 8));
-	open_unrolled(e, "int e = 0; e < 4; e++");
+	cu_open_unrolled(e, arena_printf(k->arena, "int n = 0; n < %ld; n++", (long)t->n / 8));
+	cu_open_unrolled(e, "int e = 0; e < 4; e++");
 	emit_line(e, "const int j = e / 2, i%d = s0 + n * 8 + q + e %% 2; (void)j; (void)i%d;", axis, axis);
 	row_line(e);
 	put_element(e, stage, need);
-	close_block(e);
-	close_block(e);
+	cu_close(e);
+	cu_close(e);
 	for (int i = 0; i < k->nstore; i++)
 		if (stores_at(k, i, stage))
 			emit_line(e, "mm_tile_add<%ld, %ld>(o%d, p%d, b%d);", (long)t->n, (long)k->store[i].dot->width, i, i, shared_index(t, k->store[i].dot));
@@ -253,7 +221,7 @@ put_stage(Emit *e, Tile *t, int stage)
 		load_shared(e, t, used);
 		put_products(e, t, need);
 		put_tile(e, t, stage, need);
-		close_block(e);
+		cu_close(e);
 	}
 	reduce_lines(e, stage, true);
 }
@@ -274,9 +242,9 @@ load_fragments(Emit *e)
 		e->indent++;
 		emit_line(e, "const int i%d = row0;", axis);
 		char *ix = ix_text(e, m->ix);
-		emit_line(e, "mm_tile_rows<%ld>(f%d, &a%d[%s], %ld);", (long)m->width, i, arg_index(k, m->base), ix, (long)ix_coefficient(m->ix, axis));
+		emit_line(e, "mm_tile_rows<%ld>(f%d, &a%d[%s], %ld);", (long)m->width, i, arg_index(k, m->base), ix, (long)ix_stride(m->ix, axis));
 		free(ix);
-		close_block(e);
+		cu_close(e);
 	}
 }
 
@@ -284,7 +252,7 @@ static void
 store_lines(Emit *e)
 {
 	Kernel *k = e->k;
-	open_unrolled(e, "int j = 0; j < 2; j++");
+	cu_open_unrolled(e, "int j = 0; j < 2; j++");
 	row_line(e);
 	for (int i = 0; i < k->nstore; i++) {
 		LStore *s = &k->store[i];
@@ -300,7 +268,7 @@ store_lines(Emit *e)
 		}
 		free(ix);
 	}
-	close_block(e);
+	cu_close(e);
 }
 
 void

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "loop.h"
+#include "fuse.h"
 
 static Kind kind(const Node *n) { return prim_info[n->op].kind; }
 
@@ -49,7 +49,7 @@ explain(Fusion *f, const Node *n, const char *fmt, ...)
 
 /* ---- regions ---- */
 
-static int
+int
 region_new(Fusion *f, RegionKind k)
 {
 	if (f->nregion == f->capregion) {
@@ -62,7 +62,7 @@ region_new(Fusion *f, RegionKind k)
 	return f->nregion++;
 }
 
-static void
+void
 region_add(Fusion *f, int r, Node *n)
 {
 	Region *g = &f->region[r];
@@ -117,7 +117,7 @@ readers(const Fusion *f, const Node *n, int *out, int max, bool *seen)
 	return count;
 }
 
-static int
+int
 reader_regions(const Fusion *f, const Node *n, int *out, int max)
 {
 	bool *seen = xcalloc((size_t)f->g->nnode, 1);
@@ -173,112 +173,6 @@ try_region(Fusion *f, int r)
 	const char *why = k->fail;
 	arena_free(&scratch);
 	return why;
-}
-
-/* ---- layouts ---- */
-
-static void
-plain_layout(Fusion *f, Node *n, Node *root, int64_t off)
-{
-	Layout *l = &f->layout[n->id];
-	int64_t stride = 1;
-	l->root = root;
-	l->state = -1;
-	l->off = off;
-	for (int i = n->nd - 1; i >= 0; i--) {
-		l->stride[i] = stride;
-		stride *= n->dim[i];
-	}
-}
-
-Node *
-stored_in(const Fusion *f, Node *n)
-{
-	const Layout *l = n->id >= 0 ? &f->layout[n->id] : NULL;
-	int64_t stride = 1;
-	if (!l || !l->root || l->root == n)
-		return n;
-	for (int i = n->nd - 1; i >= 0; i--) {
-		if (n->dim[i] > 1 && l->stride[i] != stride)
-			return l->root;
-		stride *= n->dim[i];
-	}
-	return n;
-}
-
-static bool
-strided_reshape(const Node *n, const Node *x, const int64_t *xs, int64_t *stride)
-{
-	/* runs of x's dims that lie contiguously can be cut anew; a run's product must match one of n's runs */
-	int i = 0, j = 0;
-	while (i < n->nd || j < x->nd) {
-		int64_t a = 1, b = 1;
-		int i0 = i, j0 = j;
-		if (i < n->nd)
-			a = n->dim[i++];
-		if (j < x->nd)
-			b = x->dim[j++];
-		while (a != b) {
-			if (a < b && i < n->nd)
-				a *= n->dim[i++];
-			else if (b < a && j < x->nd)
-				b *= x->dim[j++];
-			else
-				return false;
-		}
-		while (i == n->nd && j < x->nd && x->dim[j] == 1)
-			j++;
-		while (j == x->nd && i < n->nd && n->dim[i] == 1)
-			i++;
-		int64_t step = 0, expect = 0;
-		for (int k = j - 1; k >= j0; k--) {
-			if (x->dim[k] == 1)
-				continue;
-			if (expect && xs[k] != expect)
-				return false;
-			if (!expect)
-				step = xs[k];
-			expect = xs[k] * x->dim[k];
-		}
-		for (int k = i - 1; k >= i0; k--) {
-			stride[k] = step;
-			step *= n->dim[k];
-		}
-	}
-	return true;
-}
-
-bool
-strided(const Fusion *f, Node *n, Node **root, int64_t *off, int64_t *stride)
-{
-	int64_t xs[MAXDIM];
-	if (f->stored[n->id] || n->op == P_state || n->op == P_input) {
-		const Layout *l = &f->layout[n->id];
-		*root = stored_in(f, n);
-		*off = *root == n ? 0 : l->off;
-		memcpy(stride, l->stride, sizeof l->stride);
-		return true;
-	}
-	if (kind(n) != K_VIEW || !strided(f, n->in[0], root, off, xs))
-		return false;
-	switch (n->op) {
-	case P_permute:
-		for (int i = 0; i < n->nd; i++)
-			stride[i] = xs[n->at[i]];
-		return true;
-	case P_slice:
-		for (int i = 0; i < n->nd; i++) {
-			if (n->at[n->nd + i] < 0)
-				return false;
-			*off += n->at[i] * xs[i];
-			stride[i] = xs[i] * n->at[n->nd + i];
-		}
-		return true;
-	case P_reshape:
-		return strided_reshape(n, n->in[0], xs, stride);
-	default:
-		return false;
-	}
 }
 
 /* ---- decisions ---- */
@@ -714,118 +608,6 @@ find_users(Fusion *f)
 			if (!m || f->user[id][m - 1] != v[i])
 				f->user[id][f->nuser[id]++] = v[i];
 		}
-}
-
-/* Does region a come before b where both can? Sorts as soon as their ids are there: they take one block, beside the rest;
-   else program order. */
-static bool
-earlier(const Fusion *f, int a, int b)
-{
-	const Node *x = f->region[a].node[0], *y = f->region[b].node[0];
-	return x->op == P_sort || y->op == P_sort ? y->op != P_sort : x->id < y->id;
-}
-
-/* Program order where dependencies allow. A region that stores a state's new value waits for all that read the old one. */
-static bool
-try_schedule(Fusion *f)
-{
-	bool all = true;
-	int n = f->nregion, *wait = xcalloc((size_t)n, sizeof *wait), next[256];
-	bool *edge = xcalloc((size_t)n * (size_t)n, 1);
-	for (int r = 0; r < n; r++)
-		for (int i = 0; i < f->region[r].nnode; i++) {
-			Node *x = f->region[r].node[i];
-			if (!f->stored[x->id])
-				continue;
-			int m = reader_regions(f, x, next, LEN(next));
-			for (int k = 0; k < m; k++)
-				edge[(size_t)r * (size_t)n + (size_t)next[k]] = true;
-		}
-	for (int i = 0; i < f->g->nnode; i++) {
-		Node *s = f->g->node[i];
-		Node *u = s->op == P_state && s->mark ? f->g->state[s->at[0]].update : NULL;
-		if (!u || f->home[u->id] < 0 || f->copied[s->at[0]])
-			continue;
-		int m = reader_regions(f, s, next, LEN(next));
-		for (int k = 0; k < m; k++)
-			edge[(size_t)next[k] * (size_t)n + (size_t)f->home[u->id]] = true;
-	}
-	for (int a = 0; a < n; a++)
-		for (int b = 0; b < n; b++)
-			if (a != b && edge[(size_t)a * (size_t)n + (size_t)b])
-				wait[b]++;
-	f->order = arena_alloc(f->arena, (size_t)n * sizeof *f->order);
-	f->norder = 0;
-	for (int r = 0; r < n; r++)
-		f->region[r].order = -1;
-	for (;;) {
-		int best = -1;
-		for (int r = 0; r < n; r++)
-			if (wait[r] == 0 && f->region[r].nnode && (best < 0 || earlier(f, r, best)))
-				best = r;
-		if (best < 0)
-			break;
-		wait[best] = -1;
-		f->region[best].order = f->norder;
-		f->order[f->norder++] = best;
-		for (int b = 0; b < n; b++)
-			if (b != best && edge[(size_t)best * (size_t)n + (size_t)b])
-				wait[b]--;
-	}
-	for (int r = 0; r < n; r++)
-		all &= wait[r] <= 0 || !f->region[r].nnode;
-	free(wait);
-	free(edge);
-	return all;
-}
-
-static void
-copy_to_state(Fusion *f, int state, Node *u, const char *why)
-{
-	f->copied[state] = true;
-	f->layout[u->id].state = -1;
-	explain(f, u, "copied to its state at the end: %s", why);
-}
-
-/* New values that are views of the old one, which no kernel can store in place. */
-static void
-copy_views(Fusion *f)
-{
-	for (int i = 0; i < f->g->nstate; i++) {
-		Node *u = f->g->state[i].update;
-		if (!u || f->home[u->id] < 0 || f->region[f->home[u->id]].kind != R_LOOP)
-			continue;
-		Arena scratch = {0};
-		Kernel *k = kernel_lower(&scratch, f, f->home[u->id], NULL);
-		if (k->fail)
-			copy_to_state(f, i, u, k->fail);
-		arena_free(&scratch);
-	}
-}
-
-/* Two states whose new values hang on each other's old ones: one of the values gets a place of its own. */
-static bool
-copy_update(Fusion *f)
-{
-	for (int i = 0; i < f->g->nnode; i++) {
-		Node *s = f->g->node[i];
-		Node *u = s->op == P_state && s->mark ? f->g->state[s->at[0]].update : NULL;
-		if (!u || f->home[u->id] < 0 || f->region[f->home[u->id]].order >= 0 || f->copied[s->at[0]])
-			continue;
-		copy_to_state(f, (int)s->at[0], u, "others read the old value till then");
-		return true;
-	}
-	return false;
-}
-
-static void
-schedule(Fusion *f)
-{
-	f->copied = arena_alloc(f->arena, (size_t)f->g->nstate + 1);
-	copy_views(f);
-	while (!try_schedule(f))
-		if (!copy_update(f))
-			bug("kernels wait for each other");
 }
 
 /* A tile kernel reads a matrix from memory, through views. */
