@@ -14,6 +14,7 @@
 #include "../compiler/codegen.h"
 #include "../runtime/device.h"
 #include "../runtime/session.h"
+#include "check_graph.h"
 
 enum { BATCH = 4, ROWS = 24, VOCABULARY = 48 };
 
@@ -74,26 +75,7 @@ check(bool ok, const char *fmt, ...)
 	fputs("\n", stderr);
 }
 
-/* splitmix64; uniform in [0, 1); normal by summing twelve */
-static uint64_t
-next(uint64_t *s)
-{
-	uint64_t z = *s += 0x9E3779B97F4A7C15ull;
-	z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
-	z = (z ^ z >> 27) * 0x94D049BB133111EBull;
-	return z ^ z >> 31;
-}
-
-static double uniform(uint64_t *s) { return (double)(next(s) >> 40) * 0x1p-24; }
-
-static double
-normal(uint64_t *s)
-{
-	double x = -6;
-	for (int i = 0; i < 12; i++)
-		x += uniform(s);
-	return x;
-}
+static double uniform(uint64_t *s) { return (double)(random_next(s) >> 40) * 0x1p-24; }
 
 static int64_t
 count(const int64_t *dim, int nd)
@@ -121,7 +103,7 @@ fill_columns(Case *c)
 		c->column[i] = xcalloc((size_t)n, sizeof **c->column);
 		c->device_column[i] = xcalloc((size_t)n, 4);
 		for (int64_t k = 0; k < n; k++) {
-			double v = binary ? uniform(&seed) < 0.3 : number ? (float)normal(&seed) : (double)(next(&seed) % (uint64_t)in->size);
+			double v = binary ? uniform(&seed) < 0.3 : number ? (float)random_normal(&seed) : (double)(random_next(&seed) % (uint64_t)in->size);
 			if (in && in->width > 1 && k % in->width > 2 + k / in->width % in->width)
 				v = 0; /* rows of several lengths: 0 is padding */
 			c->column[i][k] = v;
@@ -184,7 +166,7 @@ fill_states(Case *c)
 		for (int64_t k = 0; s->space == SP_OPT && ends_with(s->name, ".v") && k < n; k++)
 			dtype_store(s->dt, at, k, 1e-4 * (1 + uniform(&seed)));
 		for (int64_t k = 0; s->space == SP_PARAM && k < n; k++) /* biases and gains are constant at first: stir them */
-			dtype_store(s->dt, at, k, dtype_load(s->dt, at, k) + 0.02 * normal(&seed));
+			dtype_store(s->dt, at, k, dtype_load(s->dt, at, k) + 0.02 * random_normal(&seed));
 		c->before.v[i] = xcalloc((size_t)n, sizeof **c->before.v);
 		for (int64_t k = 0; k < n; k++)
 			c->before.v[i][k] = dtype_load(s->dt, at, k);
@@ -311,7 +293,7 @@ differences(Case *c)
 	memcpy(at, x, (size_t)n * sizeof *at);
 	interpret(c, g, &c->before, &r);
 	for (int64_t i = 0; i < n; i++) {
-		u[i] = normal(&seed);
+		u[i] = random_normal(&seed);
 		want += u[i] * r.state.v[moment][i] / 0.1; /* m = 0.9 * 0 + 0.1 g */
 	}
 	for (int k = 0; k < 2; k++, h /= 2) {

@@ -18,6 +18,7 @@
 #include "../compiler/codegen.h"
 #include "../runtime/cuda_api.h"
 #include "../runtime/device.h"
+#include "check_graph.h"
 
 #define MAXTEST 2000
 
@@ -51,25 +52,6 @@ check(bool ok, const Case *c, const char *fmt, ...)
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	fputs("\n", stderr);
-}
-
-/* splitmix64; normal by summing twelve */
-static uint64_t
-next(uint64_t *s)
-{
-	uint64_t z = *s += 0x9E3779B97F4A7C15ull;
-	z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
-	z = (z ^ z >> 27) * 0x94D049BB133111EBull;
-	return z ^ z >> 31;
-}
-
-static double
-normal(uint64_t *s)
-{
-	double x = -6;
-	for (int i = 0; i < 12; i++)
-		x += (double)(next(s) >> 11) * 0x1p-53;
-	return x;
 }
 
 static int64_t
@@ -114,8 +96,8 @@ given_value(const GInput *in, int64_t k, uint64_t *seed)
 	if (!strcmp(in->name, "state.run.seed") || !strcmp(in->name, "state.run.step"))
 		return 7;
 	if (in->below)
-		return in->below < 0 ? edges[k % (int)LEN(edges)] : (double)(next(seed) % (uint64_t)in->below);
-	double x = (float)normal(seed);
+		return in->below < 0 ? edges[k % (int)LEN(edges)] : (double)(random_next(seed) % (uint64_t)in->below);
+	double x = (float)random_normal(seed);
 	return strncmp(in->name, "state.", 6) ? x : fabs(x); /* a variance, perhaps */
 }
 
@@ -409,7 +391,7 @@ finite_differences(Case *c, Graph *before, Node **out)
 		double scale, most = difference(c->want[i], c->want[i], n, &scale), worst = 0;
 		(void)most;
 		for (int k = 0; k < samples && n; k++) {
-			int64_t at = (int64_t)(next(&seed) % (uint64_t)n);
+			int64_t at = (int64_t)(random_next(&seed) % (uint64_t)n);
 			double d = interp_numeric_grad(before, &e, loss, c->input[in], at, 1e-3);
 			worst = fmax(worst, fabs(d - c->want[i][at]));
 		}
