@@ -1,5 +1,6 @@
 /* mmrun bench: a program's time per step, and where it goes. Windows of at least half a second after a warm-up; median and
    range over the windows, since one number hides the machine's noise. */
+#include "depend.h"
 #include "session.h"
 
 #include <math.h>
@@ -18,6 +19,8 @@ typedef struct Bench {
 	int64_t nwindow, steps; /* a window */
 	double launches;   /* a step */
 	InstrTime *time;   /* per instruction */
+	bool *critical;    /* per instruction: is it on the longest chain of those that wait for each other? */
+	double chain;      /* seconds of that chain */
 } Bench;
 
 /* ---- synthetic columns ---- */
@@ -109,6 +112,32 @@ compare_doubles(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* The chain of dependent instructions that takes longest: what no device could do in less, however much ran side by side. */
+static void
+find_chain(Bench *b)
+{
+	uint32_t n = b->p->ninstr, last = 0;
+	Depend *d = depend_find(&b->s.arena, b->p, arena_alloc(&b->s.arena, n * sizeof(WorkSpan)));
+	double *until = xcalloc(n, sizeof *until);
+	uint32_t *before = xcalloc(n, sizeof *before);
+	b->critical = xcalloc(n, sizeof *b->critical);
+	for (uint32_t i = 0; i < n; i++) {
+		before[i] = i;
+		for (uint32_t k = 0; k < d[i].n; k++)
+			if (until[d[i].on[k]] > until[i]) {
+				before[i] = d[i].on[k];
+				until[i] = until[before[i]];
+			}
+		until[i] += b->time[i].seconds;
+		last = until[i] > until[last] ? i : last;
+	}
+	for (uint32_t i = last; n && !b->critical[i]; i = before[i])
+		b->critical[i] = true;
+	b->chain = n ? until[last] : 0;
+	free(until);
+	free(before);
+}
+
 static bool
 time_steps(Bench *b, Err *e)
 {
@@ -129,7 +158,10 @@ time_steps(Bench *b, Err *e)
 	b->launches = (double)(b->s.device->launches - before) / (double)(b->steps * b->nwindow);
 	qsort(b->ms, (size_t)b->nwindow, sizeof *b->ms, compare_doubles);
 	b->time = xcalloc(b->p->ninstr, sizeof *b->time);
-	return b->s.device->profile(b->s.device, b->x, 20, b->time, e);
+	if (!b->s.device->profile(b->s.device, b->x, 20, b->time, e))
+		return false;
+	find_chain(b);
+	return true;
 }
 
 static double
@@ -180,11 +212,12 @@ print_instrs(const Bench *b)
 		const PlanInstr *in = &b->p->instr[l[i].index];
 		double t = l[i].seconds > 0 ? l[i].seconds : 1e-12;
 		us = l[i].seconds * 1e6;
-		printf("%5u %10.2f %5.1f%% %10s %9.3f %9.2f %9.2f  %s%s%s%s\n", l[i].index, us, sum > 0 ? 100 * l[i].seconds / sum : 0,
-		       human_bytes(bytes, (uint64_t)in->traffic), in->flops / 1e6, in->traffic / t / 1e9, in->flops / t / 1e9, in->what,
-		       in->loc[0] ? " (" : "", in->loc, in->loc[0] ? ")" : "");
+		printf("%5u %10.2f%c %4.1f%% %10s %9.3f %9.2f %9.2f  %s%s%s%s\n", l[i].index, us, b->critical[l[i].index] ? '*' : ' ',
+		       sum > 0 ? 100 * l[i].seconds / sum : 0, human_bytes(bytes, (uint64_t)in->traffic), in->flops / 1e6,
+		       in->traffic / t / 1e9, in->flops / t / 1e9, in->what, in->loc[0] ? " (" : "", in->loc, in->loc[0] ? ")" : "");
 	}
 	printf("%5s %10.2f  sum of instructions run alone\n", "", sum * 1e6);
+	printf("%5s %10.2f* longest chain of those that wait for each other\n", "", b->chain * 1e6);
 	free(l);
 }
 
@@ -218,6 +251,7 @@ bench_json(const Bench *b)
 	json_object_set_new(j, "ms", json_number(median_ms(b)));
 	json_object_set_new(j, "ms_min", json_number(b->ms[0]));
 	json_object_set_new(j, "ms_max", json_number(b->ms[b->nwindow - 1]));
+	json_object_set_new(j, "chain_seconds", json_number(b->chain));
 	json_object_set_new(j, "windows", json_integer(b->nwindow));
 	json_object_set_new(j, "launches", json_number(b->launches));
 	json_object_set_new(j, "act_bytes", json_integer((json_int_t)p->act_bytes));
@@ -232,6 +266,7 @@ bench_json(const Bench *b)
 		json_object_set_new(o, "seconds", json_number(l[i].seconds));
 		json_object_set_new(o, "bytes", json_number(in->traffic));
 		json_object_set_new(o, "flops", json_number(in->flops));
+		json_object_set_new(o, "critical", json_boolean(b->critical[l[i].index]));
 		json_array_append_new(list, o);
 	}
 	json_object_set_new(j, "instrs", list);
@@ -290,6 +325,7 @@ run_bench(const Options *o, int *status, Err *e)
 		b->s.device->drop(b->s.device, b->x);
 	free(b->ms);
 	free(b->time);
+	free(b->critical);
 	session_close(&b->s);
 	free(b);
 	return ok;

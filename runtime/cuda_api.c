@@ -112,7 +112,8 @@ cuda_ok(const CudaApi *t, CUresult r, const char *call, const char *where, Err *
 		return true;
 	t->cuGetErrorName(r, &name);
 	t->cuGetErrorString(r, &text);
-	return fail(e, "%s%s%.*s: %s: %s", where, *where ? ": " : "", name_length(call), call, name ? name : "unknown error", text ? text : "");
+	return fail(e, "%s%s%.*s: %s: %s%s", where, *where ? ": " : "", name_length(call), call, name ? name : "unknown error", text ? text : "",
+	            r == CUDA_ERROR_OUT_OF_MEMORY ? ": end other programs on this GPU (nvidia-smi lists them), or lower the batch size" : "");
 }
 
 bool
