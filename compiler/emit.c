@@ -182,6 +182,7 @@ val_ref(Emit *e, const LVal *v)
 	case PL_SAVED: text_printf(&t, "[%s]", e->lane); break;
 	case PL_OUTER: text_puts(&t, "[j]"); break;
 	case PL_VECTOR: text_puts(&t, "[w]"); break;
+	case PL_SHARED: text_printf(&t, "[%s]", e->column); break;
 	case PL_PLAIN: break;
 	case PL_NONE: bug("value v%d is used before it is computed", v->id);
 	}

@@ -11,6 +11,7 @@ typedef enum Place {
 	PL_SAVED,   /* v12[lane]: kept from an earlier stage */
 	PL_OUTER,   /* v12[j]: C, serial: one of each of the last outer axis */
 	PL_VECTOR,  /* v12[w]: CUDA: loaded four at a time */
+	PL_SHARED,  /* v12[column]: CUDA, tile: in shared memory */
 } Place;
 
 typedef struct Emit {
@@ -22,6 +23,8 @@ typedef struct Emit {
 	Place *place;       /* by value id */
 	bool *saved;        /* by value id: used in a later stage than its own */
 	const char *lane;   /* subscript of saved values */
+	const char *column; /* CUDA: subscript of shared ones */
+	bool *ahead;        /* CUDA, by value id: loaded a row ahead, into n12; or NULL */
 	const char *store_if; /* CUDA: condition in front of stores, or "" */
 	int indent;
 } Emit;

@@ -12,6 +12,8 @@
 
 #include "emit_cuda.h"
 
+#define AHEAD 96 /* bytes that a thread may hold of the next row */
+
 /* Can the index be read four wide along the axis? */
 static bool
 wide(const Emit *e, const Ix *ix, int axis)
@@ -73,9 +75,70 @@ void
 cu_uniform(Emit *e, int level)
 {
 	Kernel *k = e->k;
-	for (int i = 0; i < k->nval; i++)
-		if (cu_computed(k->val[i]) && !is_lane(e, k->val[i]) && k->val[i]->level == level)
+	for (int i = 0; i < k->nval; i++) {
+		if (!cu_computed(k->val[i]) || is_lane(e, k->val[i]) || k->val[i]->level != level)
+			continue;
+		if (e->ahead && e->ahead[i]) {
+			emit_line(e, "const %s v%d = n%d;", ctype(k->val[i]->dt), i, i);
+			e->place[i] = PL_PLAIN;
+		} else {
 			cu_value(e, k->val[i], false);
+		}
+	}
+}
+
+bool *
+cu_columns(const Emit *e, int rows)
+{
+	const Kernel *k = e->k;
+	bool *column = arena_alloc(k->arena, (size_t)k->nval);
+	for (int i = 0; i < k->nval; i++) {
+		const LVal *v = k->val[i];
+		column[i] = cu_computed(v) && is_lane(e, v) && !(v->axes >> rows & 1) && v->kind != LV_DOT;
+	}
+	return column;
+}
+
+/* Marks the values of columns that the others and the stores look at. False if there are none. */
+static bool
+columns_used(const Kernel *k, const bool *column, bool *used)
+{
+	for (int i = 0; i < k->nval; i++)
+		for (int j = 0; j < k->val[i]->nin && !column[i]; j++)
+			used[k->val[i]->in[j]->id] |= column[k->val[i]->in[j]->id];
+	for (int i = 0; i < k->nstore; i++)
+		used[k->store[i].val->id] |= column[k->store[i].val->id];
+	return memchr(used, true, (size_t)k->nval);
+}
+
+void
+cu_put_columns(Emit *e, const bool *column, int axis, const char *from, int64_t n, int threads)
+{
+	Kernel *k = e->k;
+	bool *used = arena_alloc(k->arena, (size_t)k->nval);
+	if (!columns_used(k, column, used))
+		return;
+	for (int i = 0; i < k->nval; i++)
+		if (used[i])
+			emit_line(e, "__shared__ %s v%d[%ld];", ctype(k->val[i]->dt), i, (long)n);
+	emit_line(e, "for (int c = threadIdx.x; c < %ld; c += %d) {", (long)n, threads);
+	e->indent++;
+	emit_line(e, "const int i%d = %s + c;", axis, from);
+	const char *inside = e->column;
+	e->column = "c";
+	for (int i = 0; i < k->nval; i++) {
+		if (!column[i])
+			continue;
+		char *x = val_expr(e, k->val[i]);
+		if (used[i])
+			emit_line(e, "v%d[c] = %s;", i, x);
+		else
+			emit_line(e, "const %s v%d = %s;", ctype(k->val[i]->dt), i, x);
+		e->place[i] = used[i] ? PL_SHARED : PL_PLAIN;
+		free(x);
+	}
+	e->column = inside;
+	cu_close(e);
 }
 
 static void
@@ -88,14 +151,20 @@ put_store(Emit *e, const LStore *s)
 }
 
 void
-cu_signature(Emit *e, const char *name, int block)
+cu_signature_held(Emit *e, const char *name, const char *bounds)
 {
 	Kernel *k = e->k;
-	text_printf(e->t, "extern \"C\" __global__ void __launch_bounds__(%d)\n%s(", block, name);
+	text_printf(e->t, "extern \"C\" __global__ void __launch_bounds__(%s)\n%s(", bounds, name);
 	for (int i = 0; i < k->narg; i++)
 		text_printf(e->t, "%s%s%s *__restrict__ a%d", i ? ", " : "", i < k->nload ? "const " : "", ctype(k->arg[i].node->dt), i);
 	text_puts(e->t, ")\n{\n");
 	e->indent = 1;
+}
+
+void
+cu_signature(Emit *e, const char *name, int block)
+{
+	cu_signature_held(e, name, arena_printf(e->k->arena, "%d", block));
 }
 
 static void
@@ -163,10 +232,14 @@ cu_wide_loads(Emit *e, const Shape *s, const bool *need, int stage)
 		LVal *v = e->k->val[i];
 		if (!need[i] || (e->saved[i] && v->level < stage) || !wide_load(e, s, v))
 			continue;
-		char *from = load_text(e, v);
 		emit_line(e, "%s v%d[4];", ctype(v->dt), i);
-		emit_line(e, "mm_load4(v%d, &%s);", i, from);
 		e->place[i] = PL_VECTOR;
+		if (e->ahead && e->ahead[i] && stage == 0) {
+			emit_line(e, "mm_copy4(v%d, &n%d[c * 4]);", i, i);
+			continue;
+		}
+		char *from = load_text(e, v);
+		emit_line(e, "mm_load4(v%d, &%s);", i, from);
 		free(from);
 	}
 }
@@ -344,6 +417,37 @@ cu_row_axes(Emit *e, const char *place)
 }
 
 static void
+put_ahead(Emit *e, bool lane)
+{
+	Kernel *k = e->k;
+	for (int i = 0; i < k->nval; i++) {
+		LVal *v = k->val[i];
+		if (!e->ahead[i] || is_lane(e, v) != lane)
+			continue;
+		char *from = load_text(e, v);
+		emit_line(e, lane ? "mm_load4(&n%d[c * 4], &%s);" : "n%d = %s;", i, from);
+		free(from);
+	}
+}
+
+/* Loads of the row at the place named, for stage 0 to find in registers. */
+static void
+load_ahead(Emit *e, const Shape *s, const char *place)
+{
+	emit_line(e, "{");
+	e->indent++;
+	emit_line(e, "const int o = %s;", place);
+	axis_lines(e, "o", 0, e->k->nouter);
+	put_ahead(e, false);
+	cu_open_unrolled(e, arena_printf(e->k->arena, "int c = 0; c < %d; c++", s->chunks));
+	emit_line(e, "const int f = (c * %d + t) * 4;", s->threads);
+	emit_line(e, "%s", cu_row_axes(e, "f"));
+	put_ahead(e, true);
+	cu_close(e);
+	cu_close(e);
+}
+
+static void
 row_stage(Emit *e, const Shape *s, int stage, bool looped)
 {
 	Kernel *k = e->k;
@@ -367,6 +471,8 @@ row_stage(Emit *e, const Shape *s, int stage, bool looped)
 	e->indent--;
 	emit_line(e, "}");
 	cu_forget(e);
+	if (e->ahead && stage == 0)
+		load_ahead(e, s, "next");
 	put_combine(e, stage, s->threads);
 }
 
@@ -419,6 +525,28 @@ column_stores(Emit *e, const Shape *s, int groups)
 	}
 }
 
+/* What a group of threads that walks rows can ask for a row ahead, while it sums: the loads of stage 0 that differ from row to
+   row, if registers hold them. NULL if there are none. */
+static bool *
+find_ahead(Emit *e, const Shape *s)
+{
+	Kernel *k = e->k;
+	bool *ahead = arena_alloc(k->arena, (size_t)k->nval), *need = arena_alloc(k->arena, (size_t)k->nval);
+	int bytes = 0;
+	if (s->width != 4 || !s->exact || !stage_values(e, 0, need))
+		return NULL;
+	for (int i = 0; i < k->nval; i++) {
+		const LVal *v = k->val[i];
+		ahead[i] = v->kind == LV_LOAD && !v->guard && v->level == 0 && v->axes & ((1u << k->nouter) - 1) &&
+		           (!is_lane(e, v) || (need[i] && wide_load(e, s, v)));
+		for (int j = 0; ahead[i] && j < v->ix->n; j++)
+			ahead[i] = v->ix->t[j].a->kind == AT_AXIS;
+		if (ahead[i])
+			bytes += (is_lane(e, v) ? s->chunks * 4 : 1) * (int)dtype_bytes(v->dt);
+	}
+	return bytes && bytes <= AHEAD ? ahead : NULL;
+}
+
 /* Rows and column sums: a block walks the rows of a part. */
 static void
 column_kernel(Emit *e, const char *name, Launch *l, const Shape *s, bool held)
@@ -436,8 +564,16 @@ column_kernel(Emit *e, const char *name, Launch *l, const Shape *s, bool held)
 	for (int i = 0; i < k->nstore; i++)
 		if (k->store[i].column)
 			emit_line(e, "float sum%d[%d] = {0};", i, s->chunks * s->width);
+	if (held && rows % groups == 0 && rows > groups && (e->ahead = find_ahead(e, s))) {
+		for (int i = 0; i < k->nval; i++)
+			if (e->ahead[i])
+				emit_line(e, is_lane(e, k->val[i]) ? "%s n%d[%d];" : "%s n%d;", ctype(k->val[i]->dt), i, s->chunks * 4);
+		load_ahead(e, s, arena_printf(k->arena, "blockIdx.x * %ld + group", (long)rows));
+	}
 	emit_line(e, "for (int b = 0; b < %ld; b += %d) {", (long)rows, groups);
 	e->indent++;
+	if (e->ahead)
+		emit_line(e, "const int next = blockIdx.x * %ld + (b + %d < %ld ? b + %d : b) + group;", (long)rows, groups, (long)rows, groups);
 	if (rows % groups) { /* every thread takes part in the combining */
 		emit_line(e, "const bool in = b + group < %ld;", (long)rows);
 		emit_line(e, "const int o = blockIdx.x * %ld + (in ? b + group : %ld);", (long)rows, (long)rows - 1);
@@ -609,6 +745,16 @@ serial_stores(Emit *e, const Shape *s, const char *open)
 	}
 }
 
+/* Is an element so much work that several at once gain nothing, and take the registers? */
+static bool
+dear(const Kernel *k, const bool *need)
+{
+	int cost = 0;
+	for (int i = 0; i < k->nval; i++)
+		cost += need[i] ? k->val[i]->cost : 0;
+	return cost > 50;
+}
+
 static void
 serial_kernel(Emit *e, const char *name, Launch *l)
 {
@@ -639,7 +785,7 @@ serial_kernel(Emit *e, const char *name, Launch *l)
 		if (!stage_values(e, st, need))
 			continue;
 		serial_accumulators(e, &s, st);
-		text_puts(e->t, k->row / y <= 8 ? "#pragma unroll\n" : "#pragma unroll 4\n");
+		text_puts(e->t, dear(k, need) ? "#pragma unroll 1\n" : k->row / y <= 8 ? "#pragma unroll\n" : "#pragma unroll 4\n");
 		emit_line(e, y > 1 ? "for (int f = threadIdx.x / 32; f < %ld; f += %d) {" : "for (int f = 0; f < %ld; f += %d) {", (long)k->row, y);
 		e->indent++;
 		emit_line(e, "%s", cu_row_axes(e, "f"));

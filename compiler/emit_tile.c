@@ -20,6 +20,7 @@ typedef struct Tile {
 	bool single;              /* one tile is the row */
 	Matrix *shared[16];       /* in shared memory: the right operands */
 	int nshared;
+	bool *column;             /* by value id: one for a column, computed for all rows at once */
 } Tile;
 
 static int64_t
@@ -87,9 +88,9 @@ tile_uniform(Emit *e, int level)
 	cu_close(e);
 }
 
-/* Brings the right operands of the tile that starts at column s0 to shared memory. */
+/* Asks for the right operands of the tile that starts at column s0; wait_shared waits until all have them. */
 static void
-load_shared(Emit *e, const Tile *t, const bool *used)
+fetch_shared(Emit *e, const Tile *t, const bool *used)
 {
 	Kernel *k = e->k;
 	int axis = k->nouter;
@@ -101,11 +102,18 @@ load_shared(Emit *e, const Tile *t, const bool *used)
 			continue;
 		const Matrix *m = t->shared[i];
 		char *ix = ix_text(e, m->ix);
-		emit_line(e, "mm_tile_load<%ld, %ld, %d>(b%d, &a%d[%s], %ld);", (long)t->n, (long)m->width, 32 * t->warps, i, arg_index(k, m->base), ix,
-		          (long)ix_stride(m->ix, axis));
+		emit_line(e, "mm_tile_fetch<%ld, %ld, %d>(b%d, &a%d[%s], %ld, threadIdx.x);", (long)t->n, (long)m->width, 32 * t->warps, i,
+		          arg_index(k, m->base), ix, (long)ix_stride(m->ix, axis));
 		free(ix);
 	}
 	cu_close(e);
+	emit_line(e, "mm_commit();");
+}
+
+static void
+wait_shared(Emit *e)
+{
+	emit_line(e, "mm_wait<0>();");
 	emit_line(e, "__syncthreads();");
 }
 
@@ -117,19 +125,19 @@ put_products(Emit *e, Tile *t, const bool *need)
 		LVal *v = k->val[i];
 		if (v->kind != LV_DOT || (need && !need[i]))
 			continue;
-		emit_line(e, "float d%d[%ld][4];", i, (long)t->n / 8);
+		emit_line(e, "float d%d[%ld][4] = {};", i, (long)t->n / 8);
 		emit_line(e, "mm_tile_dot<%ld, %ld>(d%d, f%d, b%d);", (long)t->n, (long)v->dot[0].width, i, i, shared_index(t, &v->dot[1]));
 	}
 }
 
 /* The values of one element, its sums and stores. */
 static void
-put_element(Emit *e, int stage, const bool *need)
+put_element(Emit *e, const Tile *t, int stage, const bool *need)
 {
 	Kernel *k = e->k;
 	for (int i = 0; i < k->nval; i++) {
 		LVal *v = k->val[i];
-		if (need[i] && cu_computed(v) && !(e->saved[i] && v->level < stage))
+		if (need[i] && cu_computed(v) && !t->column[i] && !(e->saved[i] && v->level < stage))
 			cu_value(e, v, e->saved[i]);
 	}
 	cu_accumulate(e, stage);
@@ -165,7 +173,7 @@ put_tile(Emit *e, Tile *t, int stage, const bool *need)
 	cu_open_unrolled(e, "int e = 0; e < 4; e++");
 	emit_line(e, "const int j = e / 2, i%d = s0 + n * 8 + q + e %% 2; (void)j; (void)i%d;", axis, axis);
 	row_line(e);
-	put_element(e, stage, need);
+	put_element(e, t, stage, need);
 	cu_close(e);
 	cu_close(e);
 	for (int i = 0; i < k->nstore; i++)
@@ -199,7 +207,8 @@ put_stage(Emit *e, Tile *t, int stage)
 {
 	Kernel *k = e->k;
 	bool *need = arena_alloc(k->arena, (size_t)k->nval), used[16] = {0};
-	tile_uniform(e, stage);
+	if (stage > 0)
+		tile_uniform(e, stage);
 	if (!stage_values(e, stage, need))
 		return;
 	reduce_lines(e, stage, false);
@@ -218,7 +227,8 @@ put_stage(Emit *e, Tile *t, int stage)
 		emit_line(e, "for (int s0 = 0; s0 < %ld; s0 += %ld) {", (long)t->columns, (long)t->n);
 		e->indent++;
 		emit_line(e, "__syncthreads();");
-		load_shared(e, t, used);
+		fetch_shared(e, t, used);
+		wait_shared(e);
 		put_products(e, t, need);
 		put_tile(e, t, stage, need);
 		cu_close(e);
@@ -284,8 +294,11 @@ emit_tile(Emit *e, const char *name, Launch *l)
 	int blocks = (int)(t.rows / 16) / t.warps;
 	l->block = 32 * t.warps;
 	l->grid = (int)(k->outer / t.rows) * blocks;
-	for (int i = 0; i < k->nval && !t.single; i++)
-		e->saved[i] = false;
+	e->lane = "n * 4 + e";
+	e->column = "s0 + n * 8 + q + e % 2";
+	t.column = cu_columns(e, k->nouter - 1);
+	for (int i = 0; i < k->nval; i++)
+		e->saved[i] &= t.single && !t.column[i];
 	for (int i = 0; i < k->nval; i++)
 		if (k->val[i]->kind == LV_DOT) {
 			shared_index(&t, &k->val[i]->dot[1]);
@@ -294,20 +307,24 @@ emit_tile(Emit *e, const char *name, Launch *l)
 	for (int i = 0; i < k->nstore; i++)
 		if (k->store[i].dot)
 			shared_index(&t, k->store[i].dot);
-	e->lane = "n * 4 + e";
 	cu_signature(e, name, l->block);
 	for (int i = 0; i < t.nshared; i++)
 		emit_line(e, "__shared__ __align__(16) bf16 b%d[%ld];", i, (long)(t.n * (t.shared[i]->width + 8)));
 	emit_line(e, "const int g = threadIdx.x %% 32 / 4, q = threadIdx.x %% 4 * 2;");
 	emit_line(e, "const int o = blockIdx.x / %d, row0 = (blockIdx.x %% %d * %d + threadIdx.x / 32) * 16 + g;", blocks, blocks, t.warps);
 	axis_lines(e, "o", 0, k->nouter - 1);
+	if (t.single) {
+		emit_line(e, "const int s0 = 0;");
+		fetch_shared(e, &t, NULL);
+	}
 	load_fragments(e);
+	tile_uniform(e, 0);
+	cu_put_columns(e, t.column, k->nouter, "0", t.columns, l->block);
 	for (int i = 0; i < k->nstore; i++)
 		if (k->store[i].dot)
 			emit_line(e, "float o%d[%ld][4] = {};", i, (long)k->store[i].dot->width / 8);
 	if (t.single) {
-		emit_line(e, "const int s0 = 0;");
-		load_shared(e, &t, NULL);
+		wait_shared(e);
 		put_products(e, &t, NULL);
 	}
 	for (int st = 0; st < k->nlevel; st++)

@@ -167,7 +167,7 @@ lower_concat(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 		if (idx[axis]->lo < end && idx[axis]->hi >= lo) { /* can it be in this operand? */
 			bool whole = idx[axis]->lo >= lo && idx[axis]->hi < end;
 			Guard *g = whole ? guard : guard_new(k, guard, idx[axis], lo, end);
-			in[axis] = ix_plus(k, idx[axis], -lo);
+			in[axis] = end == lo + 1 ? ix_const(k, 0) : ix_plus(k, idx[axis], -lo); /* of one place: where the guard holds, it is 0 */
 			LVal *x = value_at(k, n->in[i], in, g);
 			v = v ? in_range(k, n, g, x, v) : x;
 		}
@@ -549,6 +549,15 @@ collect_args(Kernel *k)
 		add_arg(k, k->store[s].node, 0, 0);
 }
 
+static bool
+varies_along(const Ix *ix, int axis)
+{
+	for (int i = 0; i < ix->n; i++)
+		if (ix->t[i].a->axes >> axis & 1)
+			return true;
+	return false;
+}
+
 /* Threads walk the row together, unless memory is contiguous along the last outer axis and not along the row. */
 static void
 choose_serial(Kernel *k)
@@ -563,7 +572,7 @@ choose_serial(Kernel *k)
 		return;
 	for (int i = 0; i < k->nval; i++) {
 		/* a load that does not vary along the outer axis is one for all threads of a serial kernel */
-		if (k->val[i]->kind != LV_LOAD || k->val[i]->axes >> k->nouter == 0 || !(k->val[i]->axes >> outer & 1))
+		if (k->val[i]->kind != LV_LOAD || k->val[i]->axes >> k->nouter == 0 || !varies_along(k->val[i]->ix, outer))
 			continue;
 		along_row += ix_local_stride(k->val[i]->ix, row) == 1;
 		along_outer += ix_local_stride(k->val[i]->ix, outer) == 1;
@@ -666,7 +675,7 @@ void
 lower_columns(Kernel *k, const Region *r, int64_t all, int64_t columns)
 {
 	Extent s = {.nd = 3, .nsum = 1, .columns = true, .sum = {2}, .count = all * columns, .kept = all};
-	int64_t part[3], rows = all % 256 == 0 && all >= 32768 ? 256 : 128;
+	int64_t part[3], rows = all;
 	for (int i = 0; i < r->nnode; i++) {
 		Node *n = r->node[i];
 		if (kind_of(n) != K_REDUCE)

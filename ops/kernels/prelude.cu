@@ -17,7 +17,6 @@ typedef unsigned long long uint64_t;
 #define mm_rsqrt(x) (1.0f / sqrtf(x))
 #define mm_tanh(x) tanhf(x)
 #define mm_sigmoid(x) (1.0f / (1.0f + expf(-(x))))
-#define mm_erf(x) erff(x)
 #define mm_floor(x) floorf(x)
 #define mm_pow(x, y) powf(x, y)
 
@@ -36,6 +35,25 @@ mm_sin_parts(float x, double half)
 }
 __device__ __forceinline__ float mm_sin(float x) { return x == 0.0f ? x : mm_sin_parts(x, 0.0); }
 __device__ __forceinline__ float mm_cos(float x) { return mm_sin_parts(x, 0.5); }
+
+/* a P(a^2) / Q(a^2), a = x within 3.84, where this is 1 exactly, as erf is beyond: half as many instructions as erff, which
+   chooses among coefficients; 5 units in the last place. P and Q from tests/prelude/fit.py. */
+__device__ __forceinline__ float
+mm_erf(float x)
+{
+	float a, r;
+	asm("min.NaN.f32 %0, %1, 0f4075D638;" : "=f"(a) : "f"(x));
+	asm("max.NaN.f32 %0, %1, 0fC075D638;" : "=f"(a) : "f"(a));
+	const float s = a * a;
+	float p = 0x1.c1b66ap-27f, q = 0x1.01c79ap-22f;
+	p = fmaf(p, s, 0x1.da6b98p-20f), q = fmaf(q, s, 0x1.da6eb4p-18f);
+	p = fmaf(p, s, 0x1.7be02ep-16f), q = fmaf(q, s, 0x1.7ed056p-14f);
+	p = fmaf(p, s, 0x1.5408cap-12f), q = fmaf(q, s, 0x1.6e5298p-11f);
+	p = fmaf(p, s, 0x1.30058cp-10f), q = fmaf(q, s, 0x1.94de4ap-9f);
+	p = fmaf(p, s, 0x1.c94074p-8f), q = fmaf(q, s, 0x1.953a96p-8f);
+	asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(q));
+	return a * p * r;
+}
 
 /* NaN wins */
 #define mm_max(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
@@ -89,7 +107,12 @@ mm_shuffle(int i, int n, int key)
 struct __align__(2) bf16 {
 	unsigned short bits;
 	bf16() = default;
-	__device__ __forceinline__ explicit bf16(float x) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x)); }
+	__device__ __forceinline__ explicit bf16(float x) /* as the lower of two: the conversion of one takes eight times as long */
+	{
+		uint32_t two;
+		asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(0.0f), "f"(x));
+		bits = (unsigned short)two;
+	}
 	__device__ __forceinline__ operator float() const { return __uint_as_float((unsigned)bits << 16); }
 };
 
@@ -111,6 +134,14 @@ mm_store4(T *p, const T *v)
 	for (int i = 0; i < 4; i++)
 		x.v[i] = v[i];
 	*(mm_four<T> *)p = x;
+}
+
+template <class T> __device__ __forceinline__ void
+mm_copy4(T *to, const T *from) /* in registers */
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		to[i] = from[i];
 }
 
 template <class T> struct __align__(2 * sizeof(T)) mm_two { T v[2]; };
@@ -355,14 +386,31 @@ mm_small_dot(bf16 *tile, const bf16 *a, int ars, int acs, const bf16 *b, int brs
 
 /* ---- tiles of products, for compiler/emit_tile.c: thread (g, q) of a warp as the PTX manual lays out mma.m16n8k16 ---- */
 
-/* N rows of D neighbours, `stride` apart, to rows of D + 8 in shared memory; by T threads. */
-template <int N, int D, int T> __device__ __forceinline__ void
-mm_tile_load(bf16 *to, const bf16 *from, int stride)
+/* Copies that run on while the thread goes on; a group is what was asked for since the last commit. */
+__device__ __forceinline__ void mm_commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> __device__ __forceinline__ void mm_wait(void) { asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory"); }
+
+template <class E> __device__ __forceinline__ void
+mm_fetch(E *to, const E *from)
 {
+	asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+}
+
+/* Asks for N rows of D neighbours, `stride` apart, to rows of D + 8 in shared memory; by T threads, this the t-th. */
+template <int N, int D, int T, class E> __device__ __forceinline__ void
+mm_tile_fetch(E *to, const E *from, int stride, int t)
+{
+	constexpr int W = 16 / sizeof(E), P = D / W; /* pieces a row */
+	if constexpr (T % P == 0 && N % (T / P) == 0) {
+		const int row = t / P, c = t % P * W;
+		from += row * stride + c;
+		to += row * (D + 8) + c;
 #pragma unroll
-	for (int i = threadIdx.x; i < N * D / 8; i += T) {
-		const int r = i / (D / 8), c = i % (D / 8) * 8;
-		*(uint4 *)&to[r * (D + 8) + c] = *(const uint4 *)&from[(int64_t)r * stride + c];
+		for (int r = 0; r < N; r += T / P)
+			mm_fetch(to + r * (D + 8), from + r * stride);
+	} else {
+		for (int i = t; i < N * P; i += T)
+			mm_fetch(&to[i / P * (D + 8) + i % P * W], &from[i / P * stride + i % P * W]);
 	}
 }
 
@@ -380,61 +428,79 @@ mm_tile_rows(uint32_t f[][4], const bf16 *from, int stride)
 	}
 }
 
-/* The same through shared memory, a warp's own 16 rows of D + 8: from is the first of the 16 rows. */
-template <int D> __device__ __forceinline__ void
-mm_tile_left(uint32_t f[][4], const bf16 *from, int stride, bf16 *stage)
+/* Four 8 x 8 matrices from shared memory, lane l naming row l % 8 of the one l / 8; the second transposes them on the way. */
+__device__ __forceinline__ void
+mm_matrices(uint32_t *f, const bf16 *row)
 {
-	const int lane = threadIdx.x % 32;
-#pragma unroll
-	for (int i = lane; i < 16 * D / 8; i += 32) {
-		const int r = i / (D / 8), c = i % (D / 8) * 8;
-		*(uint4 *)&stage[r * (D + 8) + c] = *(const uint4 *)&from[(int64_t)r * stride + c];
-	}
-	__syncwarp();
-	const uint32_t at = (uint32_t)__cvta_generic_to_shared(&stage[lane % 16 * (D + 8) + lane / 16 * 8]);
-#pragma unroll
-	for (int k = 0; k < D / 16; k++)
-		asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-		             : "=r"(f[k][0]), "=r"(f[k][1]), "=r"(f[k][2]), "=r"(f[k][3]) : "r"(at + k * 32) : "memory");
-	__syncwarp();
+	asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+	             : "=r"(f[0]), "=r"(f[1]), "=r"(f[2]), "=r"(f[3]) : "r"((uint32_t)__cvta_generic_to_shared(row)) : "memory");
+}
+__device__ __forceinline__ void
+mm_matrices_t(uint32_t *f, const bf16 *row)
+{
+	asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+	             : "=r"(f[0]), "=r"(f[1]), "=r"(f[2]), "=r"(f[3]) : "r"((uint32_t)__cvta_generic_to_shared(row)) : "memory");
 }
 
-/* d[16, N] = f[16, D] b[N, D]^T */
+template <int N> __device__ __forceinline__ void
+mm_step(float d[][4], const uint32_t *a, const uint32_t x[][4])
+{
+#pragma unroll
+	for (int n = 0; n < N / 16; n++) {
+		mm_mma(d[2 * n], a, x[n][0], x[n][1]);
+		mm_mma(d[2 * n + 1], a, x[n][2], x[n][3]);
+	}
+}
+
+/* d[16, N] += a[16, 16] b[N, 16]^T, b being 16 columns of rows of D + 8; N is a multiple of 16. */
+template <int N, int D> __device__ __forceinline__ void
+mm_step_rows(float d[][4], const uint32_t *a, const bf16 *b)
+{
+	const int lane = threadIdx.x % 32;
+	uint32_t x[N / 16][4];
+	b += (lane / 16 * 8 + lane % 8) * (D + 8) + lane / 8 % 2 * 8;
+#pragma unroll
+	for (int n = 0; n < N / 16; n++)
+		mm_matrices(x[n], b + n * 16 * (D + 8));
+	mm_step<N>(d, a, x);
+}
+
+/* d[16, N] += a[16, 16] b[16, N], b being rows of N + 8; N is a multiple of 16. */
+template <int N> __device__ __forceinline__ void
+mm_step_columns(float d[][4], const uint32_t *a, const bf16 *b)
+{
+	const int lane = threadIdx.x % 32;
+	uint32_t x[N / 16][4];
+	b += lane % 16 * (N + 8) + lane / 16 * 8;
+#pragma unroll
+	for (int n = 0; n < N / 16; n++)
+		mm_matrices_t(x[n], b + n * 16);
+	mm_step<N>(d, a, x);
+}
+
+/* d[16, N] += f[16, D] b[N, D]^T */
 template <int N, int D> __device__ __forceinline__ void
 mm_tile_dot(float d[][4], const uint32_t f[][4], const bf16 *b)
 {
-	const int g = threadIdx.x % 32 / 4, q = threadIdx.x % 4 * 2;
 #pragma unroll
-	for (int n = 0; n < N / 8; n++) {
-		d[n][0] = d[n][1] = d[n][2] = d[n][3] = 0;
-#pragma unroll
-		for (int k = 0; k < D / 16; k++) {
-			const bf16 *p = &b[(n * 8 + g) * (D + 8) + k * 16 + q];
-			mm_mma(d[n], f[k], *(const uint32_t *)p, *(const uint32_t *)(p + 8));
-		}
-	}
+	for (int k = 0; k < D / 16; k++)
+		mm_step_rows<N, D>(d, f[k], b + k * 16);
 }
 
-/* The thread's right operand of k x n = 16 x 8 from rows of k in shared memory, transposed on the way. */
-__device__ __forceinline__ void
-mm_columns_of(const bf16 *row, uint32_t *b)
+/* d[16, N] += a[16, K] b, a being rows of K + 8 in shared memory, b rows of k (BY_K) or of columns. */
+template <int N, int K, bool BY_K> __device__ __forceinline__ void
+mm_tile_product(float d[][4], const bf16 *a, const bf16 *b)
 {
-	asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
-	             : "=r"(b[0]), "=r"(b[1]) : "r"((uint32_t)__cvta_generic_to_shared(row)) : "memory");
-}
-
-/* d[16, N] = f[16, K] b[K, N] */
-template <int N, int K> __device__ __forceinline__ void
-mm_tile_product(float d[][4], const uint32_t f[][4], const bf16 *b)
-{
+	const int lane = threadIdx.x % 32;
+	a += lane % 16 * (K + 8) + lane / 16 * 8;
 #pragma unroll
 	for (int k = 0; k < K / 16; k++) {
-#pragma unroll
-		for (int n = 0; n < N / 8; n++) {
-			uint32_t x[2];
-			mm_columns_of(&b[(k * 16 + threadIdx.x % 16) * (N + 8) + n * 8], x);
-			mm_mma(d[n], f[k], x[0], x[1]);
-		}
+		uint32_t f[4];
+		mm_matrices(f, a + k * 16);
+		if (BY_K)
+			mm_step_columns<N>(d, f, b + k * 16 * (N + 8));
+		else
+			mm_step_rows<N, K>(d, f, b + k * 16);
 	}
 }
 
@@ -442,12 +508,12 @@ mm_tile_product(float d[][4], const uint32_t f[][4], const bf16 *b)
 template <int N, class T> __device__ __forceinline__ void
 mm_tile_flush(T *to, int stride, const T *from)
 {
-	constexpr int W = 16 / sizeof(T);
+	constexpr int W = 16 / sizeof(T), P = N / W;
+	const int t = threadIdx.x % 32, at = t / P * (N + 8) + t % P * W;
+	T *const p = &to[t / P * stride + t % P * W];
 #pragma unroll
-	for (int i = threadIdx.x % 32; i < 16 * N / W; i += 32) {
-		const int r = i / (N / W), c = i % (N / W) * W;
-		*(uint4 *)&to[(int64_t)r * stride + c] = *(const uint4 *)&from[r * (N + 8) + c];
-	}
+	for (int r = 0; r < 16; r += 32 / P)
+		*(uint4 *)(p + r * stride) = *(const uint4 *)&from[at + r * (N + 8)];
 }
 
 /* o[16, D] += p[16, N] b[N, D], p as a product left it. */
@@ -462,12 +528,7 @@ mm_tile_add(float o[][4], const bf16 *p, const bf16 *b)
 			const bf16 *e = &p[(2 * k + i / 2) * 4 + i % 2 * 2];
 			a[i] = (uint32_t)e[0].bits | (uint32_t)e[1].bits << 16;
 		}
-#pragma unroll
-		for (int n = 0; n < D / 8; n++) {
-			uint32_t x[2];
-			mm_columns_of(&b[(k * 16 + threadIdx.x % 16) * (D + 8) + n * 8], x);
-			mm_mma(o[n], a, x[0], x[1]);
-		}
+		mm_step_columns<D>(o, a, &b[k * 16 * (D + 8)]);
 	}
 }
 

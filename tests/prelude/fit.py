@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Derives the polynomial coefficients of ops/kernels/prelude.c. Not run by the tests.
+"""Derives the polynomial coefficients of ops/kernels/prelude.c and prelude.cu. Not run by the tests.
 
 Remez exchange on the weighted error (Powell, "Approximation Theory and Methods", 1981, ch. 8) in mpmath's arithmetic, then
 rounding: coefficients are rounded to the working format one by one, lowest power first, the others fitted anew after
@@ -58,6 +58,31 @@ def remez(xs, fx, wx, degree):
     return c
 
 
+def rational(xs, fx, wx, p, q):
+    """Coefficients of P and Q, Q(0) = 1, with the least maximum of |w(x) * (f(x) - P(x) / Q(x))| over the points xs: the
+    exchange again, on P - f Q + (-1)^i e Q' / w = 0, Q' being the Q before."""
+    n = p + q + 1
+    ref = [round((len(xs) - 1) * (1 - mp.cos(mp.pi * (i + mp.mpf(1) / 2) / (n + 1))) / 2) for i in range(n + 1)]
+    den = [mp.mpf(1)] + [mp.mpf(0)] * q
+    for _ in range(40):
+        a, b = mp.matrix(n + 1, n + 1), mp.matrix(n + 1, 1)
+        for i, r in enumerate(ref):
+            for k in range(p + 1):
+                a[i, k] = wx[r] * xs[r] ** k
+            for k in range(1, q + 1):
+                a[i, p + k] = -wx[r] * fx[r] * xs[r] ** k
+            a[i, n] = (-1) ** i * mp.polyval(den[::-1], xs[r])
+            b[i] = wx[r] * fx[r]
+        c = mp.lu_solve(a, b)
+        num, den = list(c[:p + 1]), [mp.mpf(1)] + list(c[p + 1:n])
+        err = [w * (y - mp.polyval(num[::-1], x) / mp.polyval(den[::-1], x)) for x, y, w in zip(xs, fx, wx)]
+        new = alternation(err, n + 1)
+        if len(new) < n + 1 or new == ref:
+            break
+        ref = new
+    return num, den, max(abs(e) for e in err)
+
+
 def rounded(x, bits):
     m, e = mp.frexp(x)
     return mp.ldexp(mp.nint(mp.ldexp(m, bits)), int(e) - bits)
@@ -113,6 +138,14 @@ fit("erf Q", lambda s: mp.erf(mp.sqrt(s)) / mp.sqrt(s) - 1, lambda s: mp.sqrt(s)
 
 # log(erfc(x)) = Q(x), error of erf
 fit("erfc Q", lambda x: mp.log(mp.erfc(x)), lambda x: mp.erfc(x) / mp.erf(x), 1, 4, 7)
+
+# erf x = x P(x^2) / Q(x^2), relative error, s = x^2. prelude.cu has both times 0x1.953a9694a09cp-8 and x up to 0x1.ebac7p+1,
+# found by trial: there x P and Q are 1 exactly, in float with FMA.
+xs = chebyshev(mp.mpf("1e-9"), mp.mpf("3.84") ** 2, 600)
+num, den, worst = rational(xs, [mp.erf(mp.sqrt(s)) / mp.sqrt(s) for s in xs], [mp.sqrt(s) / mp.erf(mp.sqrt(s)) for s in xs], 5, 5)
+print(f"erf P / Q: error 2^{mp.nstr(mp.log(worst, 2), 4)}")
+for c in num, den:
+    print("\t" + ", ".join(hexfloat(rounded(v, 24)) + "f" for v in c[::-1]))
 
 # sin r = r + r^3 Q(r^2), relative error, s = r^2; lowered by up to 2^-26 so that no rounding brings it past 1. In prelude.c
 # the third and fourth coefficient are 4 and 1 units above these, found by trial: then the sine of the float nearest to
