@@ -1,13 +1,12 @@
 /* The model to graphs. The training graph is one step: rows of the batch (shuffled on the device), inputs, network,
-   losses, gradients, optimizer, the loss log, the step counter. The eval graph is rows in order, inputs, network,
+   losses, gradients, optimizer, the loss log, the step counter. With `accumulate: K` it is the last of the K batches of a step, and
+   another graph is each of those before it, which leaves its gradients to be summed. The eval graph is rows in order, inputs, network,
    predictions and losses a row. Parameters are slices of one packed vector, so the optimizer, clipping and anything
    over all parameters is written once, on a vector. */
 #include <math.h>
 #include <string.h>
 
 #include "build.h"
-
-#define PACK 4 /* elements: parameters start at 16-byte places */
 
 static void
 lower_network(Build *b)
@@ -23,8 +22,8 @@ lower_network(Build *b)
 	}
 }
 
-static const char *
-shape_text(Build *b, const Val *v)
+const char *
+val_text(Build *b, const Val *v)
 {
 	const char *s = "";
 	for (int i = 0; v->kind == V_TENSOR && i < v->node->nd; i++)
@@ -41,7 +40,7 @@ per_row(Build *b, Val *v, Loc l, const char *what)
 	while (at >= 0 && at < v->node->nd && strcmp(v->ax[at], "b"))
 		at++;
 	if (at < 0 || at == v->node->nd || node_count(v->node) != b->batch || v->node->dim[at] != b->batch) {
-		error_at(l, "%s must be one number a row, [b: %ld] and no other axis larger than 1: this is %s", what, (long)b->batch, shape_text(b, v));
+		error_at(l, "%s must be one number a row, [b: %ld] and no other axis larger than 1: this is %s", what, (long)b->batch, val_text(b, v));
 		b->failed = true;
 		return false;
 	}
@@ -49,13 +48,6 @@ per_row(Build *b, Val *v, Loc l, const char *what)
 	v->ax[0] = "b";
 	return true;
 }
-
-typedef struct Heads {
-	Node *total;     /* [batch] */
-	Node *loss[64];  /* [batch] each */
-	Node *pred[64];  /* NULL of a penalty */
-	int n;
-} Heads;
 
 /* A loss over more axes than b counts with its mean over them. */
 static bool
@@ -91,8 +83,8 @@ check_logits(Build *b, const Val *z, const PlanTarget *t, const Val *y, Loc l)
 	for (int i = 0; ok && i < y->node->nd; i++)
 		ok = n->dim[i] == y->node->dim[i] && !strcmp(z->ax[i], y->ax[i]);
 	if (!ok) {
-		error_at(l, "the logits of '%s' must be %s with %ld classes as one more axis at the end: this is %s", t->name, shape_text(b, y), (long)t->size,
-		         shape_text(b, z));
+		error_at(l, "the logits of '%s' must be %s with %ld classes as one more axis at the end: this is %s", t->name, val_text(b, y), (long)t->size,
+		         val_text(b, z));
 		b->failed = true;
 	}
 	return ok;
@@ -134,8 +126,8 @@ predict(Build *b, const LossEntry *l, const PlanTarget *t, Val *z, const Val *y,
 			*out = mk_cast(b->g, p.node, DT_F32);
 			return true;
 		}
-		error_at((l->predict ? l->predict : l->of)->loc, "the prediction of '%s' must have its elements, %s: this is %s", t->name, shape_text(b, y),
-		         shape_text(b, &p));
+		error_at((l->predict ? l->predict : l->of)->loc, "the prediction of '%s' must have its elements, %s: this is %s", t->name, val_text(b, y),
+		         val_text(b, &p));
 		return false;
 	default:
 		if (!lower_call(b->w, "softmax", &p, 1, NULL, l->name, &p))
@@ -259,192 +251,59 @@ lower_heads(Build *b, Heads *h)
 	}
 }
 
-/* ---- packing ---- */
-
-/* Offsets of the parameters in the packed vector; returns its length. */
-static int64_t
-pack_params(Graph *g)
-{
-	int64_t off = 0;
-	for (int i = 0; i < g->nparam; i++) {
-		int64_t n = 1;
-		for (int k = 0; k < g->param[i].nd; k++)
-			n *= g->param[i].dim[k];
-		g->param[i].off = off;
-		off += (n + PACK - 1) / PACK * PACK;
-	}
-	return off;
-}
-
-static int
-packed_state(Graph *g, int64_t n)
-{
-	return graph_state(g, (GState){.name = "param", .dt = DT_F32, .nd = 1, .dim = {n}, .space = SP_PARAM, .fit = ""});
-}
-
-/* Parameters become slices of the packed vector. */
-static Node *
-slice_param(Graph *to, Node *n, Node **in, void *ctx)
-{
-	(void)in;
-	if (n->op != P_param)
-		return NULL;
-	GParam *p = &to->param[n->at[0]];
-	int64_t count = node_count(n);
-	Node *all = mk_state(to, packed_state(to, *(int64_t *)ctx));
-	return mk_reshape(to, mk_slice(to, all, &p->off, (int64_t[]){1}, &count), n->dim, n->nd);
-}
-
-/* The gradients, each in its place; zeros between and for parameters that the loss does not depend on. */
-static Node *
-pack_gradients(Graph *g, Node **d, int64_t total)
-{
-	Node **part = arena_alloc(g->arena, (size_t)(2 * g->nparam + 1) * sizeof *part);
-	int n = 0;
-	for (int i = 0; i < g->nparam; i++) {
-		GParam *p = &g->param[i];
-		int64_t count = 1, end = i + 1 < g->nparam ? g->param[i + 1].off : total;
-		for (int k = 0; k < p->nd; k++)
-			count *= p->dim[k];
-		if (!d[i])
-			warn_at(p->loc, "parameter %s does not reach any loss: it will not be trained", p->name);
-		part[n++] = d[i] ? mk_reshape(g, d[i], &count, 1) : mk_const(g, DT_F32, 0, &count, 1);
-		int64_t gap = end - p->off - count;
-		if (gap)
-			part[n++] = mk_const(g, DT_F32, 0, &gap, 1);
-	}
-	return mk_concat(g, part, n, 0);
-}
-
-static Node *
-clip(Graph *g, Node *grad, double limit)
-{
-	Node *norm = mk1(g, P_sqrt, mk_reduce(g, P_reduce_sum, mk2(g, P_mul, grad, grad), (int64_t[]){0}, 1));
-	Node *ratio = mk2(g, P_div, mk_like(g, limit, norm), mk2(g, P_max, norm, mk_like(g, limit, norm)));
-	return mk2(g, P_mul, grad, spread(g, ratio, grad->dim[0]));
-}
-
+/* like: the training graph, whose states and parameters this one has, in the same places; NULL for itself. */
 static void
-optimize(Build *b, Node *loss)
-{
-	Graph *g = b->g;
-	Node **wrt = arena_alloc(b->arena, (size_t)g->nparam * sizeof *wrt), **d = arena_alloc(b->arena, (size_t)g->nparam * sizeof *d);
-	const Ast *opt = b->m->optimizer, *sched = b->m->schedule;
-	Ast *call = arena_alloc(b->arena, sizeof *call);
-	Val rate = val_num(1e-3, false), out, args[4], sargs[2];
-	int64_t total = pack_params(g);
-	for (int i = 0; i < g->nparam; i++)
-		wrt[i] = mk_param(g, i);
-	int before = error_count();
-	autodiff(b->w, loss, wrt, g->nparam, d);
-	if (error_count() > before) {
-		b->failed = true;
-		return;
-	}
-	g->loc = g->model = opt->loc;
-	Node *grad = pack_gradients(g, d, total), *step = mk_cast(g, run_state(g, "run.step", DT_I32), DT_F32);
-	if (b->m->clip_norm > 0)
-		grad = clip(g, grad, b->m->clip_norm);
-	step = mk2(g, P_add, step, mk_like(g, 1, step));
-	*call = *opt; /* lr goes in as the scheduled rate */
-	call->kid = arena_alloc(b->arena, (size_t)opt->nkid * sizeof *call->kid);
-	call->nkid = 0;
-	for (int i = 0; opt->kind == A_CALL && i < opt->nkid; i++) {
-		Ast *a = opt->kid[i];
-		bool is_rate = a->kind == A_NAMED ? !strcmp(a->s, "lr") : true;
-		if (!is_rate)
-			call->kid[call->nkid++] = a;
-		else if (!lower_eval(b->w, a->kind == A_NAMED ? a->kid[0] : a, "", &rate))
-			b->failed = true;
-		else if (rate.kind != V_NUM || !(rate.f > 0))
-			b->failed = (error_at(a->loc, "the learning rate lr must be a number greater than 0"), true);
-	}
-	if (b->failed)
-		return;
-	sargs[0] = val_tensor(step, NULL);
-	sargs[1] = val_tensor(mk_cast(g, run_state(g, "run.total_steps", DT_I32), DT_F32), NULL);
-	if (sched) {
-		Val s;
-		if (!lower_call(b->w, sched->s, sargs, 2, (Ast *)sched, "schedule", &s)) {
-			b->failed = true;
-			return;
-		}
-		if (s.kind != V_NUM && (s.kind != V_TENSOR || s.node->nd)) {
-			error_at(sched->loc, "a schedule must give one number: this gives %s", shape_text(b, &s));
-			b->failed = true;
-			return;
-		}
-		if (s.kind == V_NUM)
-			rate.f *= s.f;
-		else
-			rate = val_tensor(mk2(g, P_mul, s.node, mk_like(g, rate.f, s.node)), NULL);
-	}
-	args[0] = val_tensor(mk_state(g, packed_state(g, total)), (const char *[]){"n"});
-	args[1] = val_tensor(grad, (const char *[]){"n"});
-	args[2] = rate;
-	args[3] = sargs[0];
-	call->kind = A_CALL;
-	if (!lower_call(b->w, opt->s, args, 4, call, "", &out))
-		b->failed = true;
-}
-
-/* Row step % capacity of the log gets the losses of this step. */
-static void
-log_losses(Build *b, Heads *h, Node *mean)
-{
-	Graph *g = b->g;
-	int64_t n = h->n + 1, cap = b->m->train.log_steps, one = 1, dim[2] = {cap, n}, axis = 0;
-	Node *part[65], *step = run_state(g, "run.step", DT_I32);
-	int at = graph_state(g, (GState){.name = "run.log", .dt = DT_F32, .nd = 2, .dim = {cap, n}, .space = SP_STAT, .fit = ""});
-	part[0] = mk_reshape(g, mean, &one, 1);
-	for (int i = 0; i < h->n; i++) {
-		Node *m = mk_reduce(g, P_reduce_sum, h->loss[i], &axis, 1);
-		part[i + 1] = mk_reshape(g, mk2(g, P_mul, m, mk_like(g, 1.0 / (double)b->batch, m)), &one, 1);
-	}
-	Node *row = mk_expand(g, mk_concat(g, part, (int)n, 0), dim, 2, (int64_t[]){-1, 0});
-	Node *i = mk_expand(g, node_new(g, P_iota, DT_I32, NULL, 0, &cap, 1, &axis, 1, 0), dim, 2, (int64_t[]){0, -1});
-	Node *now = mk_expand(g, mk2(g, P_mod, step, int_like(g, cap, step)), dim, 2, (int64_t[]){-1, -1});
-	g->state[at].update = mk3(g, P_select, mk2(g, P_eq, i, now), row, mk_state(g, at));
-	g->state[graph_state(g, (GState){.name = "run.step"})].update = mk2(g, P_add, step, int_like(g, 1, step));
-}
-
-static void
-begin(Build *b, const char *name, bool training)
+begin(Build *b, const char *name, const Graph *like)
 {
 	b->g = graph_new(b->arena, name);
 	b->g->batch = b->batch;
-	b->w = lower_new(b->lib, b->g, training);
-	b->training = training;
+	b->g->parts = b->training ? b->parts : 1;
+	b->w = lower_new(b->lib, b->g, b->training);
+	if (!like)
+		add_run_states(b);
+	for (int i = 0; like && i < like->nstate; i++) {
+		graph_state(b->g, like->state[i]);
+		b->g->state[i].update = NULL;
+	}
+	for (int i = 0; like && i < like->nparam; i++)
+		graph_param(b->g, like->param[i]);
+}
+
+static Graph *
+build_step(Build *b, const char *name, const Graph *like)
+{
+	const Model *m = b->m;
+	Heads h = {0};
+	begin(b, name, like);
+	b->rows = train_rows(b);
+	bind_inputs(b);
+	need_def(b, m->optimizer, "optimizer");
+	if (m->schedule)
+		need_def(b, m->schedule, "schedule");
+	lower_network(b);
+	lower_heads(b, &h);
+	if (b->failed)
+		return NULL;
+	if (!b->g->nparam) {
+		error_at(m->net[0].loc, "the network has no parameters: there is nothing to train");
+		return NULL;
+	}
+	finish_step(b, &h);
+	return b->failed ? NULL : pack_graph(b->g);
 }
 
 Graph *
 build_train(Arena *a, Lib *l, const Model *m)
 {
-	Build b = {.arena = a, .lib = l, .m = m, .batch = m->train.batch};
-	Heads h = {0};
-	begin(&b, "train", true);
-	add_run_states(b.g);
-	b.rows = train_rows(b.g, b.batch);
-	bind_inputs(&b);
-	need_def(&b, m->optimizer, "optimizer");
-	if (m->schedule)
-		need_def(&b, m->schedule, "schedule");
-	lower_network(&b);
-	lower_heads(&b, &h);
-	if (b.failed)
-		return NULL;
-	Node *mean = mk_reduce(b.g, P_reduce_sum, h.total, (int64_t[]){0}, 1);
-	mean = mk2(b.g, P_mul, mean, mk_like(b.g, 1.0 / (double)b.batch, mean));
-	if (!b.g->nparam) {
-		error_at(m->net[0].loc, "the network has no parameters: there is nothing to train");
-		return NULL;
-	}
-	optimize(&b, mean);
-	if (b.failed)
-		return NULL;
-	log_losses(&b, &h, mean);
-	int64_t total = pack_params(b.g);
-	return graph_map(b.g, slice_param, &total);
+	Build b = {.arena = a, .lib = l, .m = m, .batch = m->train.batch, .parts = m->train.accumulate, .training = true, .updates = true};
+	return build_step(&b, "train", NULL);
+}
+
+Graph *
+build_accumulate(Arena *a, Lib *l, const Model *m, const Graph *train)
+{
+	Build b = {.arena = a, .lib = l, .m = m, .batch = m->train.batch, .parts = m->train.accumulate, .training = true};
+	return build_step(&b, "accumulate", train);
 }
 
 /* The probabilities of next bytes are many: only generation, one row at a time, reads them. */
@@ -467,7 +326,7 @@ add_outputs(Build *b)
 		if (!lower_eval(b->w, &name, "", &v)) {
 			b->failed = true;
 		} else if (v.kind != V_TENSOR || !v.node->nd || v.node->dim[0] != b->batch || strcmp(v.ax[0], "b")) {
-			error_at(o->loc, "an output must have b as its first axis: this is %s", shape_text(b, &v));
+			error_at(o->loc, "an output must have b as its first axis: this is %s", val_text(b, &v));
 			b->failed = true;
 		} else {
 			graph_output(b->g, o->name, "value", mk_cast(b->g, v.node, DT_F32));
@@ -478,15 +337,9 @@ add_outputs(Build *b)
 Graph *
 build_eval(Arena *a, Lib *l, const Model *m, const Graph *train, int64_t batch)
 {
-	Build b = {.arena = a, .lib = l, .m = m, .batch = batch};
+	Build b = {.arena = a, .lib = l, .m = m, .batch = batch, .parts = m->train.accumulate};
 	Heads h = {0};
-	begin(&b, "eval", false);
-	for (int i = 0; i < train->nstate; i++) {
-		graph_state(b.g, train->state[i]);
-		b.g->state[i].update = NULL;
-	}
-	for (int i = 0; i < train->nparam; i++)
-		graph_param(b.g, train->param[i]);
+	begin(&b, "eval", train);
 	b.rows = eval_rows(b.g, batch);
 	bind_inputs(&b);
 	lower_network(&b);
@@ -505,9 +358,5 @@ build_eval(Arena *a, Lib *l, const Model *m, const Graph *train, int64_t batch)
 	add_outputs(&b);
 	if (b.failed)
 		return NULL;
-	int64_t total = 0;
-	for (int i = 0; i < train->nstate; i++)
-		if (train->state[i].space == SP_PARAM)
-			total = train->state[i].dim[0];
-	return graph_map(b.g, slice_param, &total);
+	return pack_graph(b.g);
 }

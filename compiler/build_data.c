@@ -20,21 +20,34 @@ spread(Graph *g, Node *scalar, int64_t n)
 
 /* Every graph knows all of them, in this order. */
 void
-add_run_states(Graph *g)
+add_run_states(Build *b)
 {
 	static const char *const names[] = {"run.step", "run.first", "run.rows", "run.cursor", "run.steps_per_epoch", "run.total_steps"};
-	run_state(g, "run.seed", DT_U32);
+	run_state(b->g, "run.seed", DT_U32);
 	for (size_t i = 0; i < LEN(names); i++)
-		run_state(g, names[i], DT_I32);
+		run_state(b->g, names[i], DT_I32);
+	if (b->parts > 1)
+		run_state(b->g, "run.part", DT_I32);
 }
 
-/* Row i of the batch is item (step % steps_per_epoch) * batch + i of the epoch's shuffle. */
-Node *
-train_rows(Graph *g, int64_t batch)
+/* Which of its parts a step is in comes after which of the epoch's the step is: what one of parts * batch rows would read. */
+static Node *
+part_of(Build *b, Node *step)
 {
+	if (b->parts == 1)
+		return step;
+	return mk2(b->g, P_add, mk2(b->g, P_mul, step, int_like(b->g, b->parts, step)), run_state(b->g, "run.part", DT_I32));
+}
+
+/* Row i of the batch is item (step % steps_per_epoch * parts + part) * batch + i of the epoch's shuffle. */
+Node *
+train_rows(Build *b)
+{
+	Graph *g = b->g;
+	int64_t batch = b->batch;
 	Node *step = run_state(g, "run.step", DT_I32), *per = run_state(g, "run.steps_per_epoch", DT_I32);
 	Node *key = mk2(g, P_add, mk_cast(g, run_state(g, "run.seed", DT_U32), DT_I32), mk2(g, P_div, step, per));
-	Node *start = mk2(g, P_mul, mk2(g, P_mod, step, per), int_like(g, batch, step));
+	Node *start = mk2(g, P_mul, part_of(b, mk2(g, P_mod, step, per)), int_like(g, batch, step));
 	Node *i = node_new(g, P_iota, DT_I32, NULL, 0, &batch, 1, (int64_t[]){0}, 1, 0);
 	Node *item = mk3(g, P_shuffle, mk2(g, P_add, i, spread(g, start, batch)), spread(g, run_state(g, "run.rows", DT_I32), batch), spread(g, key, batch));
 	return mk2(g, P_add, item, spread(g, run_state(g, "run.first", DT_I32), batch));
@@ -118,7 +131,7 @@ fetch_window(Build *b, uint32_t column)
 	int64_t n = b->m->data.input[column].width, dim[2] = {b->batch, n + 1}, all = b->batch * (n + 1), at = column;
 	Node *start = mk2(g, P_mul, b->rows, int_like(g, n, b->rows));
 	if (b->training) {
-		Node *in[2] = {run_state(g, "run.seed", DT_U32), mk_cast(g, run_state(g, "run.step", DT_I32), DT_U32)};
+		Node *in[2] = {run_state(g, "run.seed", DT_U32), random_step(g)};
 		Node *u = node_new(g, P_random, DT_F32, in, 2, &b->batch, 1, (int64_t[]){g->nsite++}, 1, 0);
 		Node *first = run_state(g, "run.first", DT_I32), *rows = run_state(g, "run.rows", DT_I32);
 		Node *last = mk2(g, P_mul, mk2(g, P_sub, mk2(g, P_add, first, rows), int_like(g, 1, first)), int_like(g, n, first));

@@ -334,14 +334,24 @@ fn_repeat(Lower *w, Ast *call, Val *piped)
 	return x;
 }
 
+Node *
+random_step(Graph *g)
+{
+	Node *step = mk_state(g, graph_state(g, (GState){.name = "run.step", .dt = DT_I32, .space = SP_STAT, .fit = ""})), *part;
+	if (g->parts <= 1)
+		return step;
+	part = mk_state(g, graph_state(g, (GState){.name = "run.part", .dt = DT_I32, .space = SP_STAT, .fit = ""}));
+	step = mk_cast(g, step, DT_U32); /* wraps */
+	return mk2(g, P_add, mk2(g, P_mul, step, mk_like(g, (double)g->parts, step)), mk_cast(g, part, DT_U32));
+}
+
 /* uniform(x): random numbers in [0, 1) shaped like x, fresh in every step, the same in the backward pass. */
 static Val
 fn_uniform(Lower *w, Ast *call, Val *piped)
 {
 	Val x = tensor_arg(w, call, 0, piped);
 	GState seed = {.name = "run.seed", .dt = DT_U32, .space = SP_STAT, .fit = ""};
-	GState step = {.name = "run.step", .dt = DT_I32, .space = SP_STAT, .fit = ""};
-	Node *in[2] = {mk_state(w->g, graph_state(w->g, seed)), mk_state(w->g, graph_state(w->g, step))};
+	Node *in[2] = {mk_state(w->g, graph_state(w->g, seed)), random_step(w->g)};
 	int64_t site = w->g->nsite++;
 	return val_tensor(node_new(w->g, P_random, DT_F32, in, 2, x.node->dim, x.node->nd, &site, 1, 0), x.ax);
 }

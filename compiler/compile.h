@@ -15,7 +15,7 @@ typedef struct Unit {
 	const CompileOptions *o;
 	Model *model;
 	Lib *lib;
-	Graph *graph[8];   /* train, then eval at each batch size */
+	Graph *graph[8];   /* train, accumulate if a step has parts, then eval at each batch size */
 	int ngraph;
 	Places places;
 	Plan *plan;

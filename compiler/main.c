@@ -85,6 +85,8 @@ pass_lower(Unit *u)
 		return true;
 	int64_t batches[] = {u->model->train.batch, 1};
 	u->graph[u->ngraph++] = build_train(u->arena, u->lib, u->model);
+	if (u->graph[0] && u->model->train.accumulate > 1)
+		u->graph[u->ngraph++] = build_accumulate(u->arena, u->lib, u->model, u->graph[0]);
 	for (size_t i = 0; i < LEN(batches) && u->graph[u->ngraph - 1]; i++)
 		if (i == 0 || batches[i] != batches[0])
 			u->graph[u->ngraph++] = build_eval(u->arena, u->lib, u->model, u->graph[0], batches[i]);

@@ -236,6 +236,7 @@ struct Graph {
 	GInput *input;
 	int ninput, capinput;
 	int nsite;       /* random sites so far */
+	int64_t parts;   /* batches a training step, each with random numbers of its own; 0 and 1: one */
 	int narg;        /* of P_arg so far */
 	Loc loc, model;  /* given to nodes made now */
 };
@@ -392,6 +393,7 @@ bool lower_call(Lower *w, const char *name, Val *args, int nargs, Ast *call, con
 /* One gradient rule: adjoints of n's operands from the adjoint g of n (NULL where there is none). */
 void lower_grad(Lower *w, Node *n, Node *g, Node **d);
 Graph *lower_graph(Lower *w);
+Node *random_step(Graph *g); /* what random numbers hang on beside the seed: the step, and which of its parts */
 Val val_tensor(Node *n, const char *const *ax);
 Val val_num(double f, bool isint);
 
@@ -405,7 +407,8 @@ void autodiff(Lower *w, Node *y, Node **wrt, int n, Node **d);
 
 /* What input i is to the network: dtype and shape go to x, names and the number of ids to the result, whose node is missing. */
 Val input_value(const Model *m, uint32_t i, int64_t batch, GInput *x);
-Graph *build_train(Arena *a, Lib *l, const Model *m);
+Graph *build_train(Arena *a, Lib *l, const Model *m); /* a step, or the last part of one */
+Graph *build_accumulate(Arena *a, Lib *l, const Model *m, const Graph *train); /* a part before the last */
 Graph *build_eval(Arena *a, Lib *l, const Model *m, const Graph *train, int64_t batch);
 
 /* ---- graph passes ---- */

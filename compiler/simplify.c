@@ -43,7 +43,7 @@ fold(Graph *g, Node *t)
 			return NULL;
 		v[i] = t->in[i]->f;
 	}
-	if (t->op == P_shuffle || (is_int(t->in[0]->dt) && (t->op == P_div || t->op == P_mod) && v[1] == 0))
+	if (t->op == P_shuffle || t->op == P_stop || (is_int(t->in[0]->dt) && (t->op == P_div || t->op == P_mod) && v[1] == 0))
 		return NULL;
 	double r = eval(t->op, v[0], v[1], v[2]);
 	if (is_int(t->dt))

@@ -320,8 +320,9 @@ report_command(const Plan *p, const PlanTargetset *s, bool training, FILE *f)
 	uint64_t act = 0, work = 0, opt = training ? p->opt_bytes : 0;
 	for (uint32_t k = 0; k < s->nprogram; k++) {
 		const PlanProgram *g = &s->program[k];
-		bool runs = !strcmp(g->name, "train") || (!strcmp(g->name, "eval") && g->batch == s->program[0].batch);
-		if (!runs || (!training && !strcmp(g->name, "train")))
+		bool evals = !strcmp(g->name, "eval") && g->batch == s->program[0].batch;
+		bool trains = !strcmp(g->name, "train") || !strcmp(g->name, "accumulate");
+		if (!evals && !(training && trains))
 			continue;
 		act = g->act_bytes > act ? g->act_bytes : act;
 		work = g->work_bytes > work ? g->work_bytes : work;

@@ -1,7 +1,8 @@
 /* Where did the first bad number come from? Training is deterministic: from the last saved state the steps are run again, one
    by one, until a state or the loss is no longer finite; that step is run once more, one instruction at a time, and every
-   result is looked at. The program for it is "trace", an instruction for each operation; where the plan has none, or the
-   number does not show there (its roundings differ), the training program itself, whose kernels hold several operations.
+   result is looked at. The program for it is "trace", an instruction for each operation, whichever part of a step it was: all parts
+   compute what the last does; where the plan has none, or the number does not show there (its roundings differ), the training program
+   itself, whose kernels hold several operations.
 
    A value that is not finite has a cause: the instruction that made it of finite ones, or a state that had it before (columns
    are finite: encode.c). Causes follow the values through memory. An infinity that no arithmetic made (masks: where(m, x,
@@ -412,19 +413,21 @@ went_bad(const Session *s, unsigned char *const before[NSTATE], unsigned char *c
 	return false;
 }
 
-/* Runs at most n steps, until one leaves a bad value; before[] is the state that it began with. Returns its number, 0: none. */
+/* Runs at most n steps, part by part, until one leaves a bad value; before[] is the state that it began with. Returns its
+   number, 0: none; *last: it was the step's last part. */
 static int64_t
-find_step(Session *s, Exec *x, int64_t n, unsigned char *before[NSTATE], Err *e)
+find_step(Session *s, const Step *of, int64_t n, unsigned char *before[NSTATE], bool *last, Err *e)
 {
 	unsigned char *after[NSTATE] = {0};
 	int64_t found = 0;
 	for (int k = 0; k < NSTATE; k++)
 		after[k] = s->bytes[k] ? xmalloc(s->bytes[k]) : NULL;
 	bool ok = download_states(s, before, e);
-	for (int64_t i = 1; ok && !found && i <= n; i++) {
-		ok = s->device->run(s->device, x, 1, e) && download_states(s, after, e);
+	for (int64_t i = 0; ok && !found && i < n * of->parts; i++) {
+		*last = i % of->parts == of->parts - 1;
+		ok = s->device->run(s->device, *last ? of->x : of->part, 1, e) && download_states(s, after, e);
 		if (ok && went_bad(s, before, after))
-			found = i;
+			found = i / of->parts + 1;
 		for (int k = 0; !found && k < NSTATE; k++) {
 			unsigned char *swap = before[k];
 			before[k] = after[k];
@@ -457,16 +460,19 @@ try_trace(Session *s, const PlanTargetset *set, const PlanProgram *p, unsigned c
 }
 
 void
-diagnose(Session *s, const PlanProgram *p, Exec *x, int64_t saved, int64_t step, Text *out)
+diagnose(Session *s, const Step *of, int64_t saved, int64_t step, Text *out)
 {
-	const PlanTargetset *cpu = plan_targetset(s->plan, "cpu"), *set = plan_program(s->set, "trace", p->batch) ? s->set : cpu;
-	const PlanProgram *trace = set ? plan_program(set, "trace", p->batch) : NULL;
+	int64_t batch = of->train->batch;
+	const PlanTargetset *cpu = plan_targetset(s->plan, "cpu"), *set = plan_program(s->set, "trace", batch) ? s->set : cpu;
+	const PlanProgram *trace = set ? plan_program(set, "trace", batch) : NULL;
 	unsigned char *before[NSTATE] = {0};
+	bool last = true;
 	Err e = {0};
 	for (int k = 0; k < NSTATE; k++)
 		before[k] = s->bytes[k] ? xmalloc(s->bytes[k]) : NULL;
-	int64_t found = find_step(s, x, step - saved, before, &e);
-	if (!found || !((trace && try_trace(s, set, trace, before, saved + found, out)) || try_trace(s, s->set, p, before, saved + found, out)))
+	int64_t found = find_step(s, of, step - saved, before, &last, &e);
+	if (!found || !((trace && try_trace(s, set, trace, before, saved + found, out)) ||
+	                try_trace(s, s->set, last ? of->train : of->accumulate, before, saved + found, out)))
 		text_puts(out, "lower the learning rate or set clip_norm: 1 under train, and look for extreme values in the cleaning report");
 	for (int k = 0; k < NSTATE; k++)
 		free(before[k]);

@@ -12,7 +12,7 @@
 
 #include "base.h"
 
-#define PLAN_VERSION 2
+#define PLAN_VERSION 3
 
 /* Element types: name, enum, bytes, C type, CUDA type. */
 #define DTYPES(X)                                                                                   \
@@ -146,6 +146,8 @@ typedef enum Init { INIT_CONST, INIT_NORMAL, INIT_UNIFORM, INIT_ORTHOGONAL } Ini
                    end read the last row: the runtime drops their outputs
      run.steps_per_epoch   rows / batch, at least 1
      run.total_steps       planned steps, for schedules
+     run.part       batches of the step done, where a step has several; item of row i: (step % steps_per_epoch * accumulate + part) *
+                    batch + i. The accumulate program adds 1, the train program makes it 0
      run.log       f32 [log_steps, losses]: the losses of step s are in row s % log_steps */
 
 /* ---- programs: what a device runs ---- */
@@ -210,7 +212,7 @@ typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO, I_LOOP } InstrKind;
 	L(PlanRef, ref) /* exactly one */
 
 #define PLAN_PROGRAM(F, L)                                                                          \
-	F(STR, name)   /* "train", "eval"; "trace": a training step with an instruction for each operation, for diagnose.c */ \
+	F(STR, name)   /* "train", "accumulate", "eval"; "trace": a training step with an instruction for each operation, for diagnose.c */ \
 	F(I64, batch)                                                                               \
 	L(PlanGemm, gemm)                                                                           \
 	L(PlanKernel, kernel)                                                                       \
@@ -229,6 +231,7 @@ typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO, I_LOOP } InstrKind;
 #define PLAN_TRAIN(F, L)                                                                            \
 	F(I64, epochs)                                                                              \
 	F(I64, batch)                                                                               \
+	F(I64, accumulate) /* batches a step: one less runs of program "accumulate", then one of "train" */ \
 	F(U64, seed)                                                                                \
 	F(STR, stop_on)    /* metric watched by early stopping and for best.safetensors: "val.loss" ... */ \
 	F(I64, patience)   /* epochs without improvement; 0: never stop early */                    \

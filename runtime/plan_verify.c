@@ -327,9 +327,9 @@ check_states(Check *c)
 static bool
 check_train(Check *c, const PlanTrain *t)
 {
-	if (t->epochs < 0 || t->batch < 1 || t->patience < 0 || t->log_steps < 1 || !t->nlosses)
-		return bad(c, "training: epochs %" PRId64 ", batch %" PRId64 ", patience %" PRId64 ", log_steps %" PRId64
-		              " or losses %" PRIu32 " out of range", t->epochs, t->batch, t->patience, t->log_steps, t->nlosses);
+	if (t->epochs < 0 || t->batch < 1 || t->accumulate < 1 || t->patience < 0 || t->log_steps < 1 || !t->nlosses)
+		return bad(c, "training: epochs %" PRId64 ", batch %" PRId64 ", accumulate %" PRId64 ", patience %" PRId64 ", log_steps %" PRId64
+		              " or losses %" PRIu32 " out of range", t->epochs, t->batch, t->accumulate, t->patience, t->log_steps, t->nlosses);
 	for (uint32_t i = 0; i < c->plan->nstate; i++) {
 		const PlanState *s = &c->plan->state[i];
 		if (!strcmp(s->name, "run.log") &&

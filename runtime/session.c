@@ -429,6 +429,33 @@ session_prepare(Session *s, const PlanProgram *p, Err *e)
 }
 
 bool
+step_prepare(Step *step, Session *s, Err *e)
+{
+	return (step->x = session_prepare(s, step->train, e)) && (!step->accumulate || (step->part = session_prepare(s, step->accumulate, e)));
+}
+
+bool
+step_run(const Step *step, Session *s, int64_t n, Err *e)
+{
+	Device *d = s->device;
+	if (step->parts <= 1)
+		return d->run(d, step->x, n, e);
+	for (int64_t i = 0; i < n; i++)
+		if (!d->run(d, step->part, step->parts - 1, e) || !d->run(d, step->x, 1, e))
+			return false;
+	return true;
+}
+
+void
+step_drop(Step *step, Session *s)
+{
+	if (step->x)
+		s->device->drop(s->device, step->x);
+	if (step->part)
+		s->device->drop(s->device, step->part);
+}
+
+bool
 session_set(Session *s, RunScalar which, int64_t v, Err *e)
 {
 	const PlanState *st = s->scalar[which];

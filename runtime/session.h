@@ -76,6 +76,17 @@ bool session_set(Session *s, RunScalar which, int64_t v, Err *e); /* does nothin
 /* The program of that name; batch 0: any. NULL with a message that lists what there is. */
 const PlanProgram *session_program(const Session *s, const char *name, int64_t batch, Err *e);
 
+/* A training step: parts - 1 runs of the program that sums gradients, then one of that which updates. */
+typedef struct Step {
+	const PlanProgram *train, *accumulate; /* accumulate: NULL where parts is 1 */
+	Exec *x, *part;                        /* of the two */
+	int64_t parts;
+} Step;
+
+bool step_prepare(Step *step, Session *s, Err *e);
+bool step_run(const Step *step, Session *s, int64_t n, Err *e); /* asynchronous; n steps from the first part of one */
+void step_drop(Step *step, Session *s);
+
 /* Which rows a program reads: those of [first, first + rows), from the first. */
 bool session_rows(Session *s, int64_t first, int64_t rows, Err *e);
 
@@ -183,8 +194,8 @@ bool write_page(const Evaluator *v, const char *path, Err *e);
 /* ---- diagnose.c ---- */
 
 /* The loss of `step` (from 1) was not finite. With the device at the state after step `saved`, finds the first value that was
-   not, and says where it came from and what to do. x is program p made ready; the device's state is changed. */
-void diagnose(Session *s, const PlanProgram *p, Exec *x, int64_t saved, int64_t step, Text *out);
+   not, and says where it came from and what to do. `of` is made ready; the device's state is changed. */
+void diagnose(Session *s, const Step *of, int64_t saved, int64_t step, Text *out);
 
 /* ---- trainlog.c: what training leaves for people and tools ---- */
 

@@ -25,10 +25,10 @@ typedef struct Train {
 	Session s;
 	const Options *o;
 	const PlanTrain *t;
-	const PlanProgram *step_program, *eval_program;
-	Exec *x;
+	const PlanProgram *eval_program;
+	Step step;
 	Evaluator val;
-	int64_t rows, per_epoch, epochs, total;
+	int64_t rows, batch, per_epoch, epochs, total; /* batch: rows a step */
 	const PlanState *log_state;
 	float *loss;        /* host copy of the loss log, from the chunk's first step on */
 	const char *watch;  /* name in Scores, or NULL: no validation rows, the last epoch is the best */
@@ -66,17 +66,18 @@ catch_signals(void)
 static bool
 save_checkpoint(Train *t, const char *path, Err *e)
 {
-	char step[32], since[32], batch[32], best[64];
+	char step[32], since[32], batch[32], parts[32], best[64];
 	json_t *sums = json_array();
 	for (uint32_t i = 0; i < t->t->nlosses; i++)
 		json_array_append_new(sums, json_real(t->c.sum[i]));
 	snprintf(step, sizeof step, "%lld", (long long)t->c.step);
 	snprintf(since, sizeof since, "%lld", (long long)t->c.since_best);
-	snprintf(batch, sizeof batch, "%lld", (long long)t->step_program->batch);
+	snprintf(batch, sizeof batch, "%lld", (long long)t->step.train->batch);
+	snprintf(parts, sizeof parts, "%lld", (long long)t->step.parts);
 	snprintf(best, sizeof best, "%.17g", t->c.best);
 	char *sum = json_dumps(sums, EXACT), *history = json_dumps(t->c.history, EXACT);
 	const char *meta[] = {
-		"train.step", step, "train.batch", batch, "train.best", t->c.has_best ? best : "none",
+		"train.step", step, "train.batch", batch, "train.accumulate", parts, "train.best", t->c.has_best ? best : "none",
 		"train.since_best", since, "train.sum", sum, "train.history", history,
 	};
 	bool ok = session_save(&t->s, path, meta, LEN(meta) / 2, e);
@@ -93,7 +94,7 @@ restore_cursor(Train *t, const Checkpoint *c, Err *e)
 {
 	const char *best = checkpoint_meta(c, "train.best"), *sum = checkpoint_meta(c, "train.sum"),
 	           *history = checkpoint_meta(c, "train.history");
-	int64_t batch = (int64_t)checkpoint_number(c, "train.batch", 0);
+	int64_t batch = (int64_t)checkpoint_number(c, "train.batch", 0), parts = (int64_t)checkpoint_number(c, "train.accumulate", 1);
 	json_t *sums = sum ? json_loads(sum, 0, NULL) : NULL;
 	bool ok = best && json_array_size(sums) == t->t->nlosses;
 	t->c.step = (int64_t)checkpoint_number(c, "train.step", UINT64_MAX);
@@ -108,9 +109,12 @@ restore_cursor(Train *t, const Checkpoint *c, Err *e)
 		return fail(e, "%s: its training metadata is damaged: train anew, without --resume", t->s.last);
 	t->c.has_best = strcmp(best, "none") != 0;
 	t->c.best = t->c.has_best ? strtod(best, NULL) : 0;
-	if (batch != t->step_program->batch)
+	if (batch != t->step.train->batch)
 		return fail(e, "%s: trained with batch %lld, the plan's is %lld: a resume must keep it", t->s.last, (long long)batch,
-		            (long long)t->step_program->batch);
+		            (long long)t->step.train->batch);
+	if (parts != t->step.parts)
+		return fail(e, "%s: trained with accumulate %lld, the plan's is %lld: a resume must keep it", t->s.last, (long long)parts,
+		            (long long)t->step.parts);
 	return true;
 }
 
@@ -145,9 +149,12 @@ find_programs(Train *t, Err *e)
 	t->t = t->s.train;
 	if (!t->t || !t->s.schema)
 		return fail(e, "%s: the model has no %s section, so it cannot be trained", t->s.path, t->t ? "data" : "train");
-	t->step_program = session_program(&t->s, "train", 0, e);
-	t->eval_program = t->step_program ? session_program(&t->s, "eval", 0, e) : NULL;
-	if (!t->eval_program)
+	t->step.parts = t->t->accumulate;
+	t->step.train = session_program(&t->s, "train", 0, e);
+	if (!t->step.train || (t->step.parts > 1 && !(t->step.accumulate = session_program(&t->s, "accumulate", t->step.train->batch, e))))
+		return false;
+	t->batch = t->step.train->batch * t->step.parts;
+	if (!(t->eval_program = session_program(&t->s, "eval", 0, e)))
 		return false;
 	for (uint32_t i = 0; i < p->nstate; i++)
 		if (!strcmp(p->state[i].name, "run.log"))
@@ -165,14 +172,16 @@ static bool
 count_steps(Train *t, Err *e)
 {
 	const Dataset *d = &t->s.data;
-	int64_t batch = t->step_program->batch;
 	t->rows = d->split[1] - d->split[0];
 	if (t->rows < 1)
 		return fail(e, "%s: the training split has no rows: see the cleaning report", t->s.path);
-	if (batch > t->rows)
+	if (t->batch > t->rows && t->step.parts > 1)
+		return fail(e, "%s: a step of %lld batches of %lld is more than the training split of %lld rows: set train.batch or train.accumulate lower",
+		            t->s.path, (long long)t->step.parts, (long long)t->step.train->batch, (long long)t->rows);
+	if (t->batch > t->rows)
 		return fail(e, "%s: the batch of %lld is larger than the training split of %lld rows: set train.batch to at most that, or compile with "
-		            "mmc --batch %lld", t->s.path, (long long)batch, (long long)t->rows, (long long)t->rows);
-	t->per_epoch = t->rows / batch;
+		            "mmc --batch %lld", t->s.path, (long long)t->batch, (long long)t->rows, (long long)t->rows);
+	t->per_epoch = t->rows / t->batch;
 	t->epochs = t->o->epochs > 0 ? t->o->epochs : t->t->epochs;
 	if (t->epochs > INT32_MAX / t->per_epoch)
 		return fail(e, "%lld epochs of %lld steps are more than %d steps: use fewer epochs", (long long)t->epochs, (long long)t->per_epoch,
@@ -230,14 +239,14 @@ set_scalars(Train *t, Err *e)
 static bool
 prepare(Train *t, const Checkpoint *c, Err *e)
 {
-	const PlanProgram *p[] = {t->step_program, t->eval_program};
+	const PlanProgram *p[] = {t->step.train, t->eval_program, t->step.accumulate};
 	Session *s = &t->s;
 	int64_t rows[2] = {s->data.split[2] - s->data.split[1], s->data.split[3] - s->data.split[2]};
-	if (!session_allocate(s, p, LEN(p), true, e))
+	if (!session_allocate(s, p, t->step.accumulate ? 3 : 2, true, e))
 		return false;
 	if (t->resumed ? !(restore_cursor(t, c, e) && session_load(s, c, s->last, e)) : !session_init(s, e))
 		return false;
-	if (!set_scalars(t, e) || !(t->x = session_prepare(s, t->step_program, e)))
+	if (!set_scalars(t, e) || !step_prepare(&t->step, s, e))
 		return false;
 	return evaluator_open(&t->val, s, t->eval_program, rows[0] > rows[1] ? rows[0] : rows[1], e) && find_watch(t, e);
 }
@@ -252,9 +261,11 @@ describe(const Train *t)
 		if (p->state[i].space == SP_PARAM)
 			n += state_count(&p->state[i]);
 	printf("model   %s: %lld parameters, %u inputs, %u targets\n", p->model, (long long)n, t->s.schema->ninput, t->s.schema->ntarget);
-	printf("rows    train %lld, val %lld, test %lld; batch %lld, %lld steps an epoch, %lld epochs\n", (long long)(k[1] - k[0]),
-	       (long long)(k[2] - k[1]), (long long)(k[3] - k[2]), (long long)t->step_program->batch, (long long)t->per_epoch,
-	       (long long)t->epochs);
+	printf("rows    train %lld, val %lld, test %lld; batch %lld", (long long)(k[1] - k[0]), (long long)(k[2] - k[1]), (long long)(k[3] - k[2]),
+	       (long long)t->step.train->batch);
+	if (t->step.parts > 1)
+		printf(", %lld of them a step", (long long)t->step.parts);
+	printf(", %lld steps an epoch, %lld epochs\n", (long long)t->per_epoch, (long long)t->epochs);
 	session_describe(&t->s, stdout);
 	fflush(stdout);
 }
@@ -350,7 +361,7 @@ fail_loss(Train *t, int64_t step, const float *row, Err *e)
 	printf("loss '%s' became %g in step %lld: looking for the first bad value\n", t->t->losses[head], isnan(row[head]) ? (double)NAN : row[head], (long long)step);
 	fflush(stdout);
 	if ((saved = rewind_state(t)) >= 0)
-		diagnose(&t->s, t->step_program, t->x, saved, step, &advice);
+		diagnose(&t->s, &t->step, saved, step, &advice);
 	fail(e, "step %lld (epoch %lld): loss '%s' became %g; %s; %s holds the state of step %lld", (long long)step,
 	     (long long)((step - 1) / t->per_epoch + 1), t->t->losses[head], isnan(row[head]) ? (double)NAN : row[head], advice.s ? advice.s : "", t->s.last, (long long)saved);
 	free(advice.s);
@@ -386,7 +397,7 @@ log_chunk(Train *t, int64_t n, double seconds, Err *e)
 		snprintf(key, sizeof key, i ? "%.250s.loss" : "%.250s", t->t->losses[i]);
 		json_object_set_new(j, key, json_number(last[i]));
 	}
-	json_object_set_new(j, "rows_per_s", json_number((double)(n * t->step_program->batch) / seconds));
+	json_object_set_new(j, "rows_per_s", json_number((double)(n * t->batch) / seconds));
 	return trainlog_event(&t->log, j, e) && trainlog_flush(&t->log, e);
 }
 
@@ -394,7 +405,7 @@ static bool
 run_chunk(Train *t, int64_t n, Err *e)
 {
 	double start = now_seconds();
-	if (!t->s.device->run(t->s.device, t->x, n, e) || !fetch_losses(t, n, e))
+	if (!step_run(&t->step, &t->s, n, e) || !fetch_losses(t, n, e))
 		return false;
 	for (int64_t k = 0; k < n; k++) {
 		const float *row = t->loss + k * (int64_t)t->t->nlosses;
@@ -492,7 +503,7 @@ static bool
 end_epoch(Train *t, Err *e)
 {
 	double now = now_seconds(), seconds = now - t->epoch_start;
-	double rate = seconds > 0 ? (double)((t->c.step - t->epoch_first) * t->step_program->batch) / seconds : 0;
+	double rate = seconds > 0 ? (double)((t->c.step - t->epoch_first) * t->batch) / seconds : 0;
 	Scores sc = {0};
 	bool ok = evaluate(&t->val, 1, t->o->threshold, false, &sc, e) && session_rows(&t->s, t->s.data.split[0], t->rows, e);
 	if (ok) {
@@ -537,7 +548,7 @@ train_loop(Train *t, int *status, Err *e)
 	catch_signals();
 	t->epoch_start = now_seconds();
 	t->epoch_first = t->c.step;
-	progress_open(&t->bar, t->c.step, t->total, t->per_epoch, t->step_program->batch);
+	progress_open(&t->bar, t->c.step, t->total, t->per_epoch, t->batch);
 	while (t->c.step < t->total && !stopped_early(t)) {
 		const Options *o = t->o;
 		bool limit;
@@ -623,8 +634,7 @@ static void
 tear_down(Train *t)
 {
 	evaluator_close(&t->val);
-	if (t->x)
-		t->s.device->drop(t->s.device, t->x);
+	step_drop(&t->step, &t->s);
 	json_decref(t->c.history);
 	free(t->c.sum);
 	free(t->loss);

@@ -169,7 +169,8 @@ write_plan(const Variant *v)
 	make_eval(&prog[2], &k[2], &in[2], arg[1], out[1], oref[1], &dim[1], 1);
 	PlanTargetset set = {"cpu", &module, 1, prog, 3};
 	char *losses[] = {"loss", "y", "big"};
-	PlanTrain train = {v->epochs, v->batch, 5, (char *)(uintptr_t)v->stop_on, v->patience, 0, LOG_STEPS, losses, 3};
+	PlanTrain train = {.epochs = v->epochs, .batch = v->batch, .accumulate = 1, .seed = 5, .stop_on = (char *)(uintptr_t)v->stop_on,
+	                   .patience = v->patience, .log_steps = LOG_STEPS, .losses = losses, .nlosses = 3};
 	Plan p = {"tiny", "", "model.yaml", "by hand", "", &data, 1, &train, 1, st, LEN(st), 24, 24, STAT, &set, 1};
 	plan_encode(&p, &text);
 	bool ok = write_file_atomic(v->file, text.s, text.n, 0644, &e);

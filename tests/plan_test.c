@@ -172,7 +172,7 @@ make_plan(Arena *a)
 	LIST(a, p->data, input, {.name = "length", .from = "l", .scale = SC_LOG1P | SC_ZSCORE, .width = 1},
 	     {.name = "caption", .kind = IN_TEXT, .width = 8, .size = 100, .ids = 1});
 	LIST(a, p->data, target, {.name = "viral", .kind = TG_BINARY, .above = AB_QUANTILE, .threshold = 0.9});
-	LIST(a, p, train, {.epochs = 2, .batch = 4, .patience = 1, .log_steps = 4});
+	LIST(a, p, train, {.epochs = 2, .batch = 4, .accumulate = 1, .patience = 1, .log_steps = 4});
 	LIST(a, p->train, losses, "loss", "viral");
 	LIST(a, p, state, {.name = "dense.w", .space = SP_PARAM, .off = 0, .init = INIT_NORMAL, .b = 0.02},
 	     {.name = "dense.b", .space = SP_PARAM, .off = 128}, {.name = "run.step", .dtype = DT_I32, .space = SP_STAT},

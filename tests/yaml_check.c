@@ -145,8 +145,8 @@ print_model(const Model *m)
 		if (e->predict)
 			print_expr("  predict", e->predict);
 	}
-	printf("train %lld epochs of %lld, seed %llu, stop on %s patience %lld maximize %u, log %lld, clip %g\n",
-		(long long)t->epochs, (long long)t->batch, (unsigned long long)t->seed, t->stop_on, (long long)t->patience,
+	printf("train %lld epochs of %lld x %lld, seed %llu, stop on %s patience %lld maximize %u, log %lld, clip %g\n",
+		(long long)t->epochs, (long long)t->accumulate, (long long)t->batch, (unsigned long long)t->seed, t->stop_on, (long long)t->patience,
 		t->maximize, (long long)t->log_steps, m->clip_norm);
 	for (uint32_t i = 0; i < t->nlosses; i++)
 		printf("  log %s\n", t->losses[i]);

@@ -1,0 +1,98 @@
+#!/bin/bash
+# Options of training, by runs on data made here: what the options say about each other must hold, to the bit where it can. The
+# numbers themselves are in training_test.c.
+set -u
+export LC_ALL=C
+root=$(cd "$(dirname "$0")/.." && pwd)
+mmc=$(realpath "${MMC:-$root/mmc}") && mmrun=$(realpath "${MMRUN:-$root/mmrun}") || exit 2
+device=${MMC_DEVICE:-cpu}
+export MMC_OPS=${MMC_OPS:-$root/ops}
+tmp=$(mktemp -d) || exit 2
+trap 'rm -rf "$tmp"' EXIT
+export MMC_CACHE=${MMC_CACHE:-$tmp/kernels}
+cd "$tmp" || exit 2
+passed=0 failed=0
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "tests/training_test.sh: $1"; [ ! -e log ] || tail -n 4 log | sed 's/^/  /'; }
+run() { local what=$1; shift; if "$@" >log 2>&1; then ok; else bad "$what: status $?"; fi; }
+same() { if cmp -s "$1" "$2"; then ok; else bad "$3: $1 and $2 differ"; fi; }
+other() { if cmp -s "$1" "$2"; then bad "$3: $1 and $2 are equal"; else ok; fi; }
+# fails STATUS WORDS COMMAND..: a message has the words.
+fails() {
+	local want=$1 words=$2 status
+	shift 2
+	"$@" >log 2>&1
+	status=$?
+	if [ $status = "$want" ] && grep -qF -e "$words" log; then ok; else bad "status $status, not $want with '$words'"; fi
+}
+says() { if grep -qF -e "$1" log; then ok; else bad "no '$1'"; fi; }
+
+awk 'BEGIN {
+	srand(5); print "a,b,w,y,z"
+	for (i = 0; i < 400; i++) {
+		a = rand() * 2 - 1; b = rand() * 2 - 1; y = 2 * a - b + 0.3 * a * b + 0.1 * (rand() - 0.5)
+		print a "," b "," (rand() < 0.5 ? "red" : "blue") "," y "," (y > 0.2)
+	}
+}' >rows.csv
+
+# model NAME TRAIN [LOGIT]: NAME.bin of a model with these keys of train.
+model() {
+	cat >"$1.yaml" <<-YAML
+	data: {tables: {t: rows.csv}, split: {train: 0.8, val: 0.2, test: 0}}
+	inputs: {a: {type: number}, b: {type: number}, w: {type: category, vocabulary: 4}}
+	targets: {y: {type: number}, z: {type: binary, from: z = 1}}
+	network:
+	  word: embed(w, 3)
+	  trunk: concat(a, b, word) |> dense(8) |> tanh
+	  out: dense(trunk, 1)
+	  logit: ${3:-dense(trunk, 1)}
+	losses: {y: {of: out, loss: mse}, z: {of: logit, loss: bce, weight: 0.5}}
+	train: {$2}
+	YAML
+	run "$1 compiles" "$mmc" "$1.yaml" --target "$device" -o "$1.bin"
+}
+# train NAME RUN OPTION..: into the folder RUN, losses into RUN.csv.
+train() {
+	local plan=$1 to=$2
+	shift 2
+	run "$plan trains" "$mmrun" train "$plan.bin" -o "$to" --device "$device" --loss-csv "$to.csv" --epochs 6 "$@"
+}
+# close A B: two logs of losses agree within rounding.
+close() {
+	if paste -d, "$1" "$2" | awk -F, '
+		NR == 1 { k = NF / 2; next }
+		{ for (i = 2; i <= k; i++) { d = $i - $(i + k); if (!(d * d <= 1e-10 * ($i * $i + 1e-4))) { print "step " $1 ": " $i " and " $(i + k); bad = 1 } } }
+		END { exit bad || NR < 20 }' >log; then ok; else bad "$3"; fi
+}
+
+# ---- accumulate: the same rows, the same step as of one large batch; clipping and the schedule count updates ----
+
+rest='optimizer: adamw(lr=1e-2), clip_norm: 0.3, schedule: cosine(warmup=5)'
+model whole "batch: 32, $rest"
+model parts "batch: 8, accumulate: 4, $rest"
+train whole whole
+train parts parts
+says 'batch 8, 4 of them a step, 10 steps an epoch'
+close whole.csv parts.csv 'four batches of 8 are not one of 32'
+train parts again --max-steps 17
+train parts again --resume
+same parts/last.safetensors again/last.safetensors 'resumed within an epoch'
+same parts.csv again.csv 'resumed within an epoch'
+model parts2 "batch: 8, accumulate: 2, $rest"
+fails 2 "trained with accumulate 4, the plan's is 2: a resume must keep it" "$mmrun" train parts2.bin -o parts --device "$device" --resume
+model large "batch: 8, accumulate: 50, $rest"
+fails 2 'a step of 50 batches of 8 is more than the training split of 320 rows' "$mmrun" train large.bin -o large --device "$device"
+# Random numbers differ from part to part: equal ones would make dropout the same in all.
+drop='dropout(trunk, 0.5) |> dense(1)'
+model dropped "batch: 8, accumulate: 4, optimizer: sgd(lr=1e-2)" "$drop"
+train dropped dropped
+train dropped dropped2 --max-steps 23
+train dropped dropped2 --resume
+same dropped.csv dropped2.csv 'dropout in parts, resumed'
+# What went wrong is found in whichever part it was.
+model nan "batch: 8, accumulate: 4, optimizer: sgd(lr=1e-2)" "dense(trunk, 1) + log(a + 0.99)"
+fails 2 'operation log (nan.yaml:8' "$mmrun" train nan.bin -o nan --device "$device"
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
