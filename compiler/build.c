@@ -163,25 +163,26 @@ need_def(Build *b, const Ast *call, const char *kind)
 	return false;
 }
 
-/* Adds a named argument to a call, unless the model file gives it. */
-static void
-add_argument(Build *b, const LossEntry *l, Ast *call, const char *what, Val v)
+/* Unless the model file gives it. */
+bool
+add_argument(Build *b, Loc l, Ast *call, const char *what, Val v)
 {
 	Ast *name = arena_alloc(b->arena, sizeof *name), *arg = arena_alloc(b->arena, sizeof *arg);
 	Ast **kid = arena_alloc(b->arena, (size_t)(call->nkid + 1) * sizeof *kid);
 	for (int i = 0; i < call->nkid; i++)
 		if (call->kid[i]->kind == A_NAMED && !strcmp(call->kid[i]->s, what))
-			return;
+			return false;
 	const char *hidden = arena_printf(b->arena, "'%s", what); /* no name of a user's has a quote */
 	lower_bind(b->w, hidden, v);
-	*name = (Ast){.kind = A_NAME, .s = hidden, .loc = l->loc};
-	*arg = (Ast){.kind = A_NAMED, .s = what, .loc = l->loc, .nkid = 1};
+	*name = (Ast){.kind = A_NAME, .s = hidden, .loc = l};
+	*arg = (Ast){.kind = A_NAMED, .s = what, .loc = l, .nkid = 1};
 	arg->kid = arena_alloc(b->arena, sizeof *arg->kid);
 	arg->kid[0] = name;
 	if (call->nkid)
 		memcpy(kid, call->kid, (size_t)call->nkid * sizeof *kid);
 	kid[call->nkid++] = arg;
 	call->kid = kid;
+	return true;
 }
 
 /* The call of a loss with what the model file adds to it. */
@@ -194,13 +195,13 @@ loss_call(Build *b, const LossEntry *l, const PlanTarget *t)
 		call->nkid = 0;
 	call->kind = A_CALL;
 	if (t->kind == TG_LABELS && t->ignore >= 0)
-		add_argument(b, l, call, "ignore", val_num((double)t->ignore, true));
+		add_argument(b, l->loc, call, "ignore", val_num((double)t->ignore, true));
 	if (!l->balanced && l->positive_weight == 1)
 		return call;
 	GState s = {.name = arena_printf(b->arena, "fit.%s.positive_weight", l->name), .dt = DT_F32, .space = SP_STAT, .a = l->positive_weight};
 	s.fit = l->balanced ? arena_printf(b->arena, "%s.positive_weight", l->name) : "";
 	Val w = l->balanced ? val_tensor(mk_state(b->g, graph_state(b->g, s)), NULL) : val_num(l->positive_weight, false);
-	add_argument(b, l, call, "positive_weight", w);
+	add_argument(b, l->loc, call, "positive_weight", w);
 	return call;
 }
 
@@ -288,8 +289,11 @@ build_step(Build *b, const char *name, const Graph *like)
 		error_at(m->net[0].loc, "the network has no parameters: there is nothing to train");
 		return NULL;
 	}
-	finish_step(b, &h);
-	return b->failed ? NULL : pack_graph(b->g);
+	if (!like)
+		group_params(b);
+	if (!b->failed)
+		finish_step(b, &h);
+	return b->failed ? NULL : pack_graph(b->g, false);
 }
 
 Graph *
@@ -358,5 +362,5 @@ build_eval(Arena *a, Lib *l, const Model *m, const Graph *train, int64_t batch)
 	add_outputs(&b);
 	if (b.failed)
 		return NULL;
-	return pack_graph(b.g);
+	return pack_graph(b.g, m->ema > 0);
 }

@@ -30,6 +30,7 @@ typedef struct Heads {
 /* ---- build.c ---- */
 
 const char *val_text(Build *b, const Val *v); /* "a tensor [b: 8, t: 3]" */
+bool add_argument(Build *b, Loc l, Ast *call, const char *what, Val v); /* a named one; false if the call has it */
 
 /* ---- build_data.c ---- */
 
@@ -44,9 +45,11 @@ Val target_value(Build *b, uint32_t t);
 
 /* ---- build_update.c ---- */
 
+/* Which group each parameter is in, and whether it is frozen; b->failed after an error. */
+void group_params(Build *b);
 /* What follows the losses in a training step: gradients, and the update or their sum; the log; the counters. */
 void finish_step(Build *b, Heads *h);
-/* The graph with its parameters as slices of the packed vector. */
-Graph *pack_graph(Graph *g);
+/* The graph with its parameters as slices of the packed vectors; shadow: of their running mean. */
+Graph *pack_graph(Graph *g, bool shadow);
 
 #endif

@@ -1,10 +1,98 @@
 /* What a training step does with its losses: gradients, packed into one vector; their sum over the parts of a step; clipping; the
-   optimizer, which is library code on the packed vectors; the log. */
+   optimizer, which is library code on the packed vectors; the running mean of the weights; the log. Groups of parameters are ranges of
+   the vector with factors of their own; frozen parameters are a vector of their own, which nothing updates. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "build.h"
 
 #define PACK 4 /* elements: parameters start at 16-byte places */
+
+/* ---- groups ---- */
+
+/* Does the whole name fit the pattern, in which * stands for any characters? */
+static bool
+matches(const char *pattern, const char *name)
+{
+	const char *star = NULL, *from = NULL; /* behind the last *, and where what it stands for ends */
+	while (*name) {
+		if (*pattern == '*')
+			star = ++pattern, from = name;
+		else if (*pattern == *name)
+			pattern++, name++;
+		else if (star)
+			pattern = star, name = ++from;
+		else
+			return false;
+	}
+	while (*pattern == '*')
+		pattern++;
+	return !*pattern;
+}
+
+/* "text.*" and such for each part of the network, and the names. */
+static const char **
+pattern_names(Build *b, size_t *n)
+{
+	const char **known = NULL;
+	size_t cap = 0;
+	*n = 0;
+	for (int i = 0; i < b->g->nparam; i++) {
+		const char *name = b->g->param[i].name;
+		for (const char *dot = name; (dot = strchr(dot, '.')); dot++)
+			VEC_PUSH(known, *n, cap) = arena_printf(b->arena, "%.*s.*", (int)(dot - name), name);
+		VEC_PUSH(known, *n, cap) = name;
+	}
+	return known;
+}
+
+static void
+report_no_match(Build *b, const ParamGroup *group, const char *taken)
+{
+	size_t n;
+	b->failed = true;
+	if (taken) {
+		error_at(group->params_loc, "params: what '%s' matches, such as %s, is in groups before it: a parameter belongs to the first that matches",
+		         group->params, taken);
+		return;
+	}
+	const char **known = pattern_names(b, &n), *near = nearest_name(group->params, known, n);
+	error_at(group->params_loc, near ? "params: '%s' matches no parameter; did you mean '%s'?" : "params: '%s' matches no parameter; there are such as %s",
+	         group->params, near ? near : b->g->param[0].name);
+	free(known);
+}
+
+void
+group_params(Build *b)
+{
+	Graph *g = b->g;
+	bool trained = !b->m->ngroup;
+	for (int k = 0; k < b->m->ngroup; k++) {
+		const ParamGroup *group = &b->m->group[k];
+		const char *taken = NULL;
+		int n = 0;
+		for (int i = 0; i < g->nparam; i++) {
+			GParam *p = &g->param[i];
+			if (!matches(group->params, p->name))
+				continue;
+			if (p->group) {
+				taken = p->name;
+				continue;
+			}
+			p->group = k + 1;
+			p->frozen = group->freeze;
+			n++;
+		}
+		if (!n)
+			report_no_match(b, group, taken);
+	}
+	for (int i = 0; i < g->nparam; i++)
+		trained |= !g->param[i].frozen;
+	if (!trained && !b->failed) {
+		error_at(b->m->group->loc, "every parameter is frozen: there is nothing to train");
+		b->failed = true;
+	}
+}
 
 /* What these rows [batch] have of the mean over the rows of the step. */
 static Node *
@@ -16,82 +104,112 @@ row_part(Build *b, Node *rows)
 
 /* ---- packing ---- */
 
-/* Offsets of the parameters in the packed vector; returns its length. */
+/* The packed vectors: of the parameters that are trained, and of the frozen ones. Those of a group lie together. */
+typedef struct Packing {
+	int64_t n[2];    /* elements; by frozen */
+	int *order;      /* parameters in the order of their places */
+	const char *use; /* state that stands for the trained ones */
+} Packing;
+
 static int64_t
+packed_length(const GParam *p)
+{
+	int64_t n = 1;
+	for (int k = 0; k < p->nd; k++)
+		n *= p->dim[k];
+	return (n + PACK - 1) / PACK * PACK;
+}
+
+/* Gives each parameter its place. */
+static Packing
 pack_params(Graph *g)
 {
-	int64_t off = 0;
-	for (int i = 0; i < g->nparam; i++) {
-		int64_t n = 1;
-		for (int k = 0; k < g->param[i].nd; k++)
-			n *= g->param[i].dim[k];
-		g->param[i].off = off;
-		off += (n + PACK - 1) / PACK * PACK;
-	}
-	return off;
+	Packing k = {.order = arena_alloc(g->arena, (size_t)(g->nparam + 1) * sizeof *k.order), .use = "param"};
+	int groups = 0, n = 0;
+	for (int i = 0; i < g->nparam; i++)
+		groups = g->param[i].group > groups ? g->param[i].group : groups;
+	for (int group = 0; group <= groups; group++)
+		for (int i = 0; i < g->nparam; i++) {
+			GParam *p = &g->param[i];
+			if (p->group != group)
+				continue;
+			p->off = k.n[p->frozen];
+			k.n[p->frozen] += packed_length(p);
+			k.order[n++] = i;
+		}
+	return k;
 }
 
 static int
-packed_state(Graph *g, int64_t n)
+packed_state(Graph *g, const char *name, bool frozen, int64_t n)
 {
-	return graph_state(g, (GState){.name = "param", .dt = DT_F32, .nd = 1, .dim = {n}, .space = SP_PARAM, .fit = ""});
+	return graph_state(g, (GState){.name = name, .dt = DT_F32, .nd = 1, .dim = {n}, .space = SP_PARAM, .fit = "", .frozen = frozen});
 }
 
-/* Parameters become slices of the packed vector; ctx: its length. */
+/* Parameters become slices of the packed vectors. */
 static Node *
 slice_param(Graph *to, Node *n, Node **in, void *ctx)
 {
+	const Packing *k = ctx;
 	(void)in;
 	if (n->op != P_param)
 		return NULL;
 	GParam *p = &to->param[n->at[0]];
 	int64_t count = node_count(n);
-	Node *all = mk_state(to, packed_state(to, *(int64_t *)ctx));
+	Node *all = mk_state(to, packed_state(to, p->frozen ? "frozen" : k->use, p->frozen, k->n[p->frozen]));
 	return mk_reshape(to, mk_slice(to, all, &p->off, (int64_t[]){1}, &count), n->dim, n->nd);
 }
 
 Graph *
-pack_graph(Graph *g)
+pack_graph(Graph *g, bool shadow)
 {
-	int64_t total = pack_params(g);
-	return graph_map(g, slice_param, &total);
+	Packing k = pack_params(g);
+	if (shadow)
+		k.use = "ema";
+	return graph_map(g, slice_param, &k);
 }
 
-/* The gradients, each in its place; zeros between and for parameters that the loss does not depend on. */
+/* The gradients d, by parameter, each in its place; zeros between and for parameters that the loss does not depend on. */
 static Node *
-pack_gradients(Build *b, Node **d, int64_t total)
+pack_gradients(Build *b, const Packing *k, Node **d)
 {
 	Graph *g = b->g;
 	Node **part = arena_alloc(g->arena, (size_t)(2 * g->nparam + 1) * sizeof *part);
 	int n = 0;
 	for (int i = 0; i < g->nparam; i++) {
-		GParam *p = &g->param[i];
-		int64_t count = 1, end = i + 1 < g->nparam ? g->param[i + 1].off : total;
-		for (int k = 0; k < p->nd; k++)
-			count *= p->dim[k];
-		if (!d[i] && b->updates)
+		GParam *p = &g->param[k->order[i]];
+		Node *v = d[k->order[i]];
+		int64_t count = 1, gap;
+		for (int j = 0; j < p->nd; j++)
+			count *= p->dim[j];
+		if (p->frozen)
+			continue;
+		if (!v && b->updates)
 			warn_at(p->loc, "parameter %s does not reach any loss: it will not be trained", p->name);
-		part[n++] = d[i] ? mk_reshape(g, d[i], &count, 1) : mk_const(g, DT_F32, 0, &count, 1);
-		int64_t gap = end - p->off - count;
-		if (gap)
+		part[n++] = v ? mk_reshape(g, v, &count, 1) : mk_const(g, DT_F32, 0, &count, 1);
+		if ((gap = packed_length(p) - count))
 			part[n++] = mk_const(g, DT_F32, 0, &gap, 1);
 	}
 	return mk_concat(g, part, n, 0);
 }
 
-/* The gradient of the mean loss of all rows of a step, packed; NULL after an error. */
+/* What the batch adds to the gradient of the mean loss of all rows of the step, packed; NULL after an error. */
 static Node *
 step_gradient(Build *b, Node *loss)
 {
 	Graph *g = b->g;
-	Node **wrt = arena_alloc(b->arena, (size_t)g->nparam * sizeof *wrt), **d = arena_alloc(b->arena, (size_t)g->nparam * sizeof *d);
-	int before = error_count();
-	int64_t total = pack_params(g);
+	size_t size = (size_t)g->nparam * sizeof(Node *);
+	Node **wrt = arena_alloc(b->arena, size), **d = arena_alloc(b->arena, size), **by_param = arena_alloc(b->arena, size);
+	Packing k = pack_params(g);
+	int before = error_count(), n = 0;
 	for (int i = 0; i < g->nparam; i++)
-		wrt[i] = mk_param(g, i);
-	autodiff(b->w, loss, wrt, g->nparam, d);
+		if (!g->param[i].frozen)
+			wrt[n++] = mk_param(g, i);
+	autodiff(b->w, loss, wrt, n, d);
+	for (int i = 0; i < n; i++)
+		by_param[wrt[i]->at[0]] = d[i];
 	g->loc = g->model = b->m->optimizer->loc;
-	return error_count() > before ? NULL : pack_gradients(b, d, total);
+	return error_count() > before ? NULL : pack_gradients(b, &k, by_param);
 }
 
 /* ---- the parts of a step ---- */
@@ -179,22 +297,84 @@ scheduled(Build *b, double rate, Node *step)
 	return val_num(rate, false);
 }
 
+/* A group's factor of the learning rate or of decay for each element of the packed parameters; NULL if all are 1. */
+static Node *
+factors(Build *b, bool decay)
+{
+	Graph *g = b->g;
+	Packing k = pack_params(g);
+	Node **part = arena_alloc(b->arena, (size_t)(g->nparam + 1) * sizeof *part);
+	double last = 1;
+	int64_t run = 0;
+	int n = 0;
+	for (int i = 0; i < g->nparam; i++) {
+		const GParam *p = &g->param[k.order[i]];
+		const ParamGroup *of = p->group ? &b->m->group[p->group - 1] : NULL;
+		double f = !of ? 1 : decay ? of->decay : of->lr;
+		if (p->frozen)
+			continue;
+		if (run && f != last) {
+			part[n++] = mk_const(g, DT_F32, last, &run, 1);
+			run = 0;
+		}
+		run += packed_length(p);
+		last = f;
+	}
+	part[n++] = mk_const(g, DT_F32, last, &run, 1);
+	return n == 1 && last == 1 ? NULL : mk_concat(g, part, n, 0);
+}
+
+/* The rates of the elements: the step's, times the factors of the groups. */
+static Val
+grouped(Build *b, Val rate)
+{
+	static const char *const ax[] = {"n"};
+	Node *f = factors(b, false);
+	if (!f)
+		return rate;
+	Node *all = rate.kind == V_NUM ? mk_like(b->g, rate.f, f) : spread(b->g, rate.node, f->dim[0]);
+	return val_tensor(mk2(b->g, P_mul, all, f), ax);
+}
+
+/* The running mean of the weights after the step. */
+static void
+follow(Build *b, int param)
+{
+	static const char *const ax[] = {"n"};
+	Graph *g = b->g;
+	GState *p = &g->state[param];
+	int at = graph_state(g, (GState){.name = "ema", .dt = DT_F32, .nd = 1, .dim = {p->dim[0]}, .space = SP_PARAM, .fit = "", .shadow = true});
+	Val args[3] = {val_tensor(mk_state(g, at), ax), val_tensor(g->state[param].update, ax), val_num(1 - b->m->ema, false)}, out;
+	if (lower_call(b->w, "mix", args, 3, NULL, "", &out))
+		g->state[at].update = out.node;
+	else
+		b->failed = true;
+}
+
 static void
 optimize(Build *b, Node *grad)
 {
 	static const char *const ax[] = {"n"};
 	Graph *g = b->g;
-	Node *step = mk_cast(g, run_state(g, "run.step", DT_I32), DT_F32);
+	const Model *m = b->m;
+	Node *step = mk_cast(g, run_state(g, "run.step", DT_I32), DT_F32), *decays = factors(b, true);
 	double rate;
 	Ast *call = optimizer_call(b, &rate);
-	if (b->m->clip_norm > 0)
-		grad = clip(g, grad, b->m->clip_norm);
+	if (m->clip_norm > 0)
+		grad = clip(g, grad, m->clip_norm);
 	step = mk2(g, P_add, step, mk_like(g, 1, step));
+	if (decays && !add_argument(b, m->group->loc, call, "decays", val_tensor(decays, ax))) {
+		error_at(call->loc, "the groups say what decays is: leave it out here");
+		b->failed = true;
+	}
 	if (b->failed)
 		return;
-	Val args[4] = {val_tensor(mk_state(g, packed_state(g, grad->dim[0])), ax), val_tensor(grad, ax), scheduled(b, rate, step), val_tensor(step, NULL)}, out;
+	int param = packed_state(g, "param", false, grad->dim[0]);
+	Val args[4] = {val_tensor(mk_state(g, param), ax), val_tensor(grad, ax), grouped(b, scheduled(b, rate, step)), val_tensor(step, NULL)}, out;
 	if (!b->failed && !lower_call(b->w, call->s, args, 4, call, "", &out))
 		b->failed = true;
+	if (!b->failed && m->ema > 0)
+		follow(b, param);
 }
 
 /* ---- the log and the counters ---- */

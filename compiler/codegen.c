@@ -420,7 +420,7 @@ codegen(Graph *g, const Places *places, const CodegenOptions *o, Sources *src)
 static void
 plan_state(Arena *a, PlanState *s, const char *name, DType dt, Space space, uint64_t off, const int64_t *dim, int nd, Init init, double x, double y)
 {
-	*s = (PlanState){.name = arena_strdup(a, name), .dtype = dt, .space = space, .off = off, .init = init, .a = x, .b = y, .fit = ""};
+	*s = (PlanState){.name = arena_strdup(a, name), .dtype = dt, .space = space, .off = off, .init = init, .a = x, .b = y, .fit = "", .like = ""};
 	s->dim = arena_alloc(a, (size_t)nd * sizeof *s->dim);
 	s->ndim = (uint32_t)nd;
 	if (nd)
@@ -453,9 +453,12 @@ place_states(Arena *a, Graph *g, Places *p, Plan *plan)
 		for (int k = 0; k < g->nparam; k++) { /* packed: an entry a parameter */
 			GParam *q = &g->param[k];
 			bool opt = s->space == SP_OPT;
-			const char *name = opt ? arena_printf(a, "%s.%s", s->name, q->name) : q->name;
-			plan_state(a, &plan->state[plan->nstate++], name, DT_F32, s->space, off + (uint64_t)q->off * 4, q->dim, q->nd,
+			const char *name = opt || s->shadow ? arena_printf(a, opt ? "%s.%s" : "%s/%s", s->name, q->name) : q->name; /* no network has a / */
+			if (q->frozen != s->frozen)
+				continue;
+			plan_state(a, &plan->state[plan->nstate], name, DT_F32, s->space, off + (uint64_t)q->off * 4, q->dim, q->nd,
 			           opt ? s->init : q->init, opt ? s->a : q->a, opt ? s->b : q->b);
+			plan->state[plan->nstate++].like = arena_strdup(a, s->shadow ? q->name : "");
 		}
 	}
 	for (int i = 0; i < g->ninput; i++) {

@@ -109,6 +109,14 @@ typedef struct OutputEntry {
 	Loc loc;
 } OutputEntry;
 
+/* Parameters whose name matches, which are trained otherwise than the rest. */
+typedef struct ParamGroup {
+	const char *params;  /* pattern; * is any run of characters */
+	double lr, decay;    /* factors of the learning rate; of decay, l1 and l2 */
+	uint32_t freeze;
+	Loc loc, params_loc;
+} ParamGroup;
+
 typedef struct Model {
 	const char *name;
 	int file;           /* its source */
@@ -127,6 +135,9 @@ typedef struct Model {
 	Ast *optimizer;     /* a call: adam(lr=1e-3) */
 	Ast *schedule;      /* a call or NULL */
 	double clip_norm;   /* 0: none */
+	double ema;         /* decay; 0: none */
+	ParamGroup *group;
+	int ngroup;
 } Model;
 
 /* Reads a model file. All errors of the file are reported at once; NULL if there were any. */
@@ -190,15 +201,19 @@ typedef struct GState {
 	double a, b;
 	const char *fit;
 	Node *update;   /* the value after the step, or NULL */
+	bool frozen;    /* packed, SP_PARAM or SP_OPT: of the parameters that are not trained; else of those that are */
+	bool shadow;    /* packed, SP_PARAM: follows the parameters, and begins with their values */
 	Loc loc;
 } GState;
 
-/* A parameter: a slice of the packed vector state[packed], from element off. */
+/* A parameter: from element off a slice of a packed vector, state "param", or "frozen" if it is not trained. */
 typedef struct GParam {
 	const char *name;
 	int nd;
 	int64_t dim[MAXDIM];
 	int64_t off;
+	int group;      /* of Model.group, from 1; 0: none */
+	bool frozen;
 	Init init;
 	double a, b;
 	Loc loc;

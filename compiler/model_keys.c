@@ -389,6 +389,29 @@ read_outputs(Reader *r, const Key *k, const YNode *v, void *rec)
 }
 
 bool
+read_groups(Reader *r, const Key *k, const YNode *v, void *rec)
+{
+	Model *m = rec;
+	bool ok = true;
+	if (v->kind != Y_LIST)
+		return wrong_value(r, k, v);
+	m->group = arena_alloc(r->a, (size_t)v->n * sizeof *m->group);
+	for (int i = 0; i < v->n; i++) {
+		const YNode *e = v->item[i];
+		ParamGroup *p = &m->group[m->ngroup++];
+		ok &= read_keys(r, S_group, e, e->loc, "a group", p);
+		const YPair *name = yaml_pair(e, "params"), *lr = yaml_pair(e, "lr"), *decay = yaml_pair(e, "decay");
+		p->loc = e->loc;
+		p->params_loc = name ? name->value->loc : e->loc;
+		if (p->freeze && (lr || decay)) {
+			error_at((lr ? lr : decay)->loc, "a group that is frozen has no %s", lr ? "lr" : "decay");
+			ok = false;
+		}
+	}
+	return ok;
+}
+
+bool
 read_paths(Reader *r, const Key *k, const YNode *v, void *rec)
 {
 	Model *m = rec;

@@ -167,7 +167,8 @@ static bool
 init_state(const PlanState *st, uint32_t key, const Fit *fit, void *out, Err *e)
 {
 	int64_t n = state_count(st);
-	uint64_t name = hash_bytes(HASH_INIT, st->name, strlen(st->name));
+	const char *as = st->like[0] ? st->like : st->name;
+	uint64_t name = hash_bytes(HASH_INIT, as, strlen(as));
 	DType t = (DType)st->dtype;
 	double fitted = 1;
 	if (st->fit[0] && fit && !fit_scalar(fit, st->fit, &fitted))

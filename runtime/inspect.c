@@ -147,7 +147,7 @@ print_summary(const Plan *p)
 {
 	int64_t n = 0;
 	for (uint32_t i = 0; i < p->nstate; i++)
-		if (p->state[i].space == SP_PARAM)
+		if (p->state[i].space == SP_PARAM && !p->state[i].like[0])
 			n += state_count(&p->state[i]);
 	printf("model   %s (%s), %lld parameters\nmade by %s\n", p->model, p->source_path, (long long)n, p->compiler);
 	if (p->ntrain) {

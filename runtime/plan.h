@@ -135,7 +135,8 @@ typedef enum Init { INIT_CONST, INIT_NORMAL, INIT_UNIFORM, INIT_ORTHOGONAL } Ini
 	F(U32, init)                                                                                \
 	F(F64, a)      /* constant; mean; low */                                                    \
 	F(F64, b)      /* standard deviation; high; orthogonal: gain in a */                        \
-	F(STR, fit)    /* a scalar that data fitting sets ("viral.positive_weight"), or "" */
+	F(STR, fit)    /* a scalar that data fitting sets ("viral.positive_weight"), or "" */       \
+	F(STR, like)   /* the state of the same shape and initial values that it is a running mean of, or "" */
 
 /* SP_STAT scalars (i32 unless said) through which the runtime steers a program; all are state, so a checkpoint has them:
      run.step      training steps done; the train program adds 1

@@ -284,6 +284,8 @@ check_state(Check *c, const PlanState *s)
 	if (__builtin_add_overflow(s->off, bytes, &end) || end > space_bytes(c, s->space))
 		return bad(c, "state %.200s: %" PRIu64 " bytes at %" PRIu64 " reach past the %" PRIu64 " of space %s", s->name,
 		           bytes, s->off, space_bytes(c, s->space), space_names[s->space]);
+	if (*s->like && s->space != SP_PARAM)
+		return bad(c, "state %.200s: a mean of %.200s, but not among the parameters", s->name, s->like);
 	if (*s->fit && n != 1)
 		return bad(c, "state %.200s: fitted from the data (%.100s) but not a scalar", s->name, s->fit);
 	return true;

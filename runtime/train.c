@@ -258,7 +258,7 @@ describe(const Train *t)
 	const int64_t *k = t->s.data.split;
 	int64_t n = 0;
 	for (uint32_t i = 0; i < p->nstate; i++)
-		if (p->state[i].space == SP_PARAM)
+		if (p->state[i].space == SP_PARAM && !p->state[i].like[0])
 			n += state_count(&p->state[i]);
 	printf("model   %s: %lld parameters, %u inputs, %u targets\n", p->model, (long long)n, t->s.schema->ninput, t->s.schema->ntarget);
 	printf("rows    train %lld, val %lld, test %lld; batch %lld", (long long)(k[1] - k[0]), (long long)(k[2] - k[1]), (long long)(k[3] - k[2]),

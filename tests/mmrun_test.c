@@ -88,7 +88,7 @@ state(const char *name, DType t, Space space, uint64_t off, int64_t n, Init init
 	static size_t used;
 	int64_t *d = &dim[used++ % LEN(dim)];
 	*d = n;
-	return (PlanState){(char *)(uintptr_t)name, t, space, off, d, n > 0, init, a, b, (char *)(uintptr_t)fit};
+	return (PlanState){(char *)(uintptr_t)name, t, space, off, d, n > 0, init, a, b, (char *)(uintptr_t)fit, ""};
 }
 
 static PlanRef ref(Space s, uint64_t off, uint64_t bytes) { return (PlanRef){s, off, bytes}; }
@@ -146,7 +146,7 @@ write_plan(const Variant *v)
 		state("run.steps_per_epoch", DT_I32, SP_STAT, SPE, 0, INIT_CONST, 0, 0, ""),
 		state("run.total_steps", DT_I32, SP_STAT, TOTAL, 0, INIT_CONST, 0, 0, ""),
 		state("weight", DT_F32, SP_STAT, WEIGHT, 0, INIT_CONST, 0, 0, "big.positive_weight"),
-		{"run.log", DT_F32, SP_STAT, LOG, (int64_t[]){LOG_STEPS, 3}, 2, INIT_CONST, 0, 0, ""},
+		{"run.log", DT_F32, SP_STAT, LOG, (int64_t[]){LOG_STEPS, 3}, 2, INIT_CONST, 0, 0, "", ""},
 	};
 	PlanRef targ[] = {
 		ref(SP_DATA, 0, 4), ref(SP_DATA, 1, 4), ref(SP_DATA, 2, 4), ref(SP_DATA, 3, 4), ref(SP_STAT, FIRST, 4),
@@ -306,9 +306,9 @@ static void
 test_init(void)
 {
 	PlanState st[] = {
-		{"a", DT_F32, SP_PARAM, 0, (int64_t[]){100, 200}, 2, INIT_NORMAL, 1, 2, ""},
-		{"b", DT_F32, SP_PARAM, 80000, (int64_t[]){2, 3, 16}, 3, INIT_ORTHOGONAL, 1, 0, ""},
-		{"c", DT_F32, SP_PARAM, 80384, (int64_t[]){10000}, 1, INIT_UNIFORM, -1, 3, ""},
+		{"a", DT_F32, SP_PARAM, 0, (int64_t[]){100, 200}, 2, INIT_NORMAL, 1, 2, "", ""},
+		{"b", DT_F32, SP_PARAM, 80000, (int64_t[]){2, 3, 16}, 3, INIT_ORTHOGONAL, 1, 0, "", ""},
+		{"c", DT_F32, SP_PARAM, 80384, (int64_t[]){10000}, 1, INIT_UNIFORM, -1, 3, "", ""},
 	};
 	Plan p = {.state = st, .nstate = 3};
 	static float x[31000], y[31000];

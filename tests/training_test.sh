@@ -66,6 +66,14 @@ close() {
 		END { exit bad || NR < 20 }' >log; then ok; else bad "$3"; fi
 }
 
+# tensor FILE NAME: the bytes of a checkpoint's tensor.
+tensor() {
+	local n range
+	n=$(od -An -tu8 -N8 "$1" | tr -d ' ')
+	range=$(head -c $((n + 8)) "$1" | tail -c "$n" | grep -o "\"$2\":{[^}]*}" | sed 's/.*"data_offsets":\[\([0-9]*\),\([0-9]*\)\].*/\1 \2/')
+	[ -n "$range" ] && tail -c +$((n + 9 + ${range% *})) "$1" | head -c $((${range#* } - ${range% *}))
+}
+
 # ---- accumulate: the same rows, the same step as of one large batch; clipping and the schedule count updates ----
 
 rest='optimizer: adamw(lr=1e-2), clip_norm: 0.3, schedule: cosine(warmup=5)'
@@ -93,6 +101,52 @@ same dropped.csv dropped2.csv 'dropout in parts, resumed'
 # What went wrong is found in whichever part it was.
 model nan "batch: 8, accumulate: 4, optimizer: sgd(lr=1e-2)" "dense(trunk, 1) + log(a + 0.99)"
 fails 2 'operation log (nan.yaml:8' "$mmrun" train nan.bin -o nan --device "$device"
+
+# ---- ema: the shadow weights are state, and what is measured and predicted with ----
+
+model plain 'batch: 16, optimizer: adamw(lr=3e-2)'
+model ema 'batch: 16, optimizer: adamw(lr=3e-2), ema: 0.9'
+train plain plain
+train ema ema
+same plain.csv ema.csv 'the running mean changed how the weights are trained'
+other plain/metrics.json ema/metrics.json 'the running mean is not measured'
+train ema ema2 --max-steps 25
+train ema ema2 --resume
+same ema/last.safetensors ema2/last.safetensors 'a resumed running mean'
+same ema/metrics.json ema2/metrics.json 'a resumed running mean'
+for m in plain ema; do run "$m predicts" "$mmrun" predict $m.bin --run $m --in rows.csv --device "$device" -o $m.out; done
+other plain.out ema.out 'the running mean is not what predicts'
+fails 2 'checkpoint of another model' "$mmrun" eval ema.bin --ckpt plain/last.safetensors --device "$device" --split val
+
+# ---- groups ----
+
+model frozen 'batch: 16, optimizer: adamw(lr=3e-2), groups: [{params: word.*, freeze: true}]'
+train frozen frozen --epochs 1
+train frozen frozen3 --epochs 3
+tensor frozen/last.safetensors word.embed.table >one
+tensor frozen3/last.safetensors word.embed.table >three
+[ "$(wc -c <one)" = 48 ] && same one three 'frozen parameters changed'
+tensor frozen/last.safetensors trunk.dense.w >one
+tensor frozen3/last.safetensors trunk.dense.w >three
+other one three 'the others did not change'
+tensor frozen/last.safetensors adamw.m.word.embed.table >one
+[ ! -s one ] && ok || bad 'frozen parameters have an optimizer state'
+cat >bare.op <<'OP'
+optimizer bare(p, g, lr, step) { p := p - lr * g }
+test bare()
+OP
+cat >groups.yaml <<'YAML'
+ops: [bare.op]
+data: {tables: {t: rows.csv}}
+inputs: {a: {type: number}}
+targets: {y: {type: number}}
+network: {out: 'dense(a, 1)'}
+losses: {y: {of: out, loss: mse}}
+train: {optimizer: bare(lr=1e-2), groups: [{params: out.*, lr: 0.5}]}
+YAML
+run 'an optimizer that knows no groups' "$mmc" groups.yaml --check
+sed -i 's/lr: 0.5/decay: 0/' groups.yaml
+fails 2 "groups.yaml:7:44: error: bare has no argument 'decays'; it has p, g, lr, step" "$mmc" groups.yaml --check
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
