@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "build.h"
+#include "model.h"
 
 static void
 lower_network(Build *b)
@@ -159,6 +160,9 @@ need_def(Build *b, const Ast *call, const char *kind)
 		error_at(call->loc, "no %s is called '%s'; did you mean '%s'?", kind, call->s, near);
 	else
 		error_at(call->loc, "no %s is called '%s'", kind, call->s);
+	for (int i = 0; !found && i < nkeys; i++)
+		if (keys[i].section == S_train && !strcmp(keys[i].name, call->s))
+			note_at(call->loc, "'%s' is a key of its own under train", call->s);
 	b->failed = true;
 	return false;
 }
@@ -234,6 +238,25 @@ lower_head(Build *b, const LossEntry *l, Node **loss, Node **pred)
 	return b->training || predict(b, l, p, &args[0], &args[1], pred);
 }
 
+/* The loss of an entry as it goes into the sum. */
+static Node *
+weigh(Build *b, const LossEntry *l, Node *loss)
+{
+	const PlanData *d = &b->m->data;
+	uint32_t t = 0;
+	if (!l->learned)
+		return mk2(b->g, P_mul, loss, mk_like(b->g, l->weight, loss));
+	while (strcmp(d->target[t].name, l->name))
+		t++;
+	bool value = d->target[t].kind == TG_NUMBER || d->target[t].kind == TG_TENSOR;
+	Val args[2] = {val_tensor(loss, (const char *[]){"b"}), val_num(value ? 0.5 : 1, false)}, out;
+	if (!lower_call(b->w, "noise_weighted", args, 2, NULL, l->name, &out)) {
+		b->failed = true;
+		return loss;
+	}
+	return out.node;
+}
+
 static void
 lower_heads(Build *b, Heads *h)
 {
@@ -247,8 +270,8 @@ lower_heads(Build *b, Heads *h)
 		}
 		b->g->loc = b->g->model = l->loc;
 		h->loss[h->n++] = loss;
-		Node *weighted = mk2(b->g, P_mul, loss, mk_like(b->g, l->weight, loss));
-		h->total = h->total ? mk2(b->g, P_add, h->total, weighted) : weighted;
+		loss = weigh(b, l, loss);
+		h->total = h->total ? mk2(b->g, P_add, h->total, loss) : loss;
 	}
 }
 

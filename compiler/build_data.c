@@ -28,6 +28,8 @@ add_run_states(Build *b)
 		run_state(b->g, names[i], DT_I32);
 	if (b->parts > 1)
 		run_state(b->g, "run.part", DT_I32);
+	if (*b->m->train.plateau_on)
+		graph_state(b->g, (GState){.name = "run.rate", .dt = DT_F32, .space = SP_STAT, .a = 1, .fit = ""});
 }
 
 /* Which of its parts a step is in comes after which of the epoch's the step is: what one of parts * batch rows would read. */

@@ -276,7 +276,7 @@ optimizer_call(Build *b, double *rate)
 	return call;
 }
 
-/* The learning rate of this step, a number or a scalar. */
+/* The learning rate of this step by the schedule, a number or a scalar. */
 static Val
 scheduled(Build *b, double rate, Node *step)
 {
@@ -322,6 +322,16 @@ factors(Build *b, bool decay)
 	}
 	part[n++] = mk_const(g, DT_F32, last, &run, 1);
 	return n == 1 && last == 1 ? NULL : mk_concat(g, part, n, 0);
+}
+
+/* The same, times what plateaus made of it. */
+static Val
+lowered(Build *b, Val rate)
+{
+	if (!*b->m->train.plateau_on)
+		return rate;
+	Node *f = run_state(b->g, "run.rate", DT_F32);
+	return val_tensor(mk2(b->g, P_mul, f, rate.kind == V_NUM ? mk_like(b->g, rate.f, f) : rate.node), NULL);
 }
 
 /* The rates of the elements: the step's, times the factors of the groups. */
@@ -370,7 +380,7 @@ optimize(Build *b, Node *grad)
 	if (b->failed)
 		return;
 	int param = packed_state(g, "param", false, grad->dim[0]);
-	Val args[4] = {val_tensor(mk_state(g, param), ax), val_tensor(grad, ax), grouped(b, scheduled(b, rate, step)), val_tensor(step, NULL)}, out;
+	Val args[4] = {val_tensor(mk_state(g, param), ax), val_tensor(grad, ax), grouped(b, lowered(b, scheduled(b, rate, step))), val_tensor(step, NULL)}, out;
 	if (!b->failed && !lower_call(b->w, call->s, args, 4, call, "", &out))
 		b->failed = true;
 	if (!b->failed && m->ema > 0)

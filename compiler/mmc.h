@@ -93,6 +93,7 @@ typedef struct LossEntry {
 	Ast *loss;          /* a call or name of a `loss` definition; NULL: a penalty */
 	Ast *predict;       /* of a tensor: what predict writes, or NULL: `of` */
 	double weight;
+	bool learned;       /* weight: learned */
 	bool balanced;      /* positive_weight: balanced */
 	double positive_weight; /* 1: none */
 	Loc loc;

@@ -99,6 +99,17 @@ read_pos_weight(Reader *r, const Key *k, const YNode *v, void *rec)
 }
 
 bool
+read_weight(Reader *r, const Key *k, const YNode *v, void *rec)
+{
+	LossEntry *e = rec;
+	bool whole;
+	e->weight = 1;
+	if (v->kind == Y_SCALAR && !strcmp(v->s, "learned"))
+		return e->learned = true;
+	return (yaml_number(v, &e->weight, &whole) && e->weight > 0 && isfinite(e->weight)) || wrong_value(r, k, v);
+}
+
+bool
 read_losses(Reader *r, const Key *k, const YNode *v, void *rec)
 {
 	Model *m = rec;
@@ -153,6 +164,7 @@ check_losses(Reader *r)
 		return; /* reported */
 	for (int i = 0; i < losses->value->n; i++) {
 		const YPair *p = &losses->value->pair[i], *pw = yaml_pair(p->value, "positive_weight"), *pr = yaml_pair(p->value, "predict");
+		const YPair *w = yaml_pair(p->value, "weight");
 		const PlanTarget *t = find_target(m, p->key, strlen(p->key));
 		const YNode *entry = t ? yaml_pair(targets->value, p->key)->value : NULL;
 		if (!t && yaml_pair(p->value, "loss"))
@@ -161,6 +173,8 @@ check_losses(Reader *r)
 			error_at(p->loc, "the loss of '%s' lacks the key 'loss': a loss of the library such as mse, bce or cross_entropy, or a call of one", p->key);
 		else if (pw && (!t || !has_type(entry, "binary")))
 			error_at(pw->loc, "positive_weight has a meaning only for a binary target; '%s' is %s", p->key, t ? yaml_type(entry) : "a penalty");
+		else if (!t && w && m->loss[i].learned)
+			error_at(w->value->loc, "a penalty has no noise of which a weight could be learned: '%s' is no target", p->key);
 		else if (pr && (!t || t->kind != TG_TENSOR))
 			error_at(pr->loc, "predict has a meaning only for an image or a tensor; '%s' is %s", p->key, t ? yaml_type(entry) : "a penalty");
 	}
@@ -182,6 +196,14 @@ read_early_stop(Reader *r, const Key *k, const YNode *v, void *rec)
 }
 
 bool
+read_plateau(Reader *r, const Key *k, const YNode *v, void *rec)
+{
+	(void)k;
+	r->plateau = v;
+	return read_keys(r, S_plateau, v, v->loc, "plateau", &((Model *)rec)->train);
+}
+
+bool
 read_train(Reader *r, const Key *k, const YNode *v, void *rec)
 {
 	Model *m = rec;
@@ -193,6 +215,8 @@ read_train(Reader *r, const Key *k, const YNode *v, void *rec)
 	}
 	if (!read_keys(r, S_train, v, at->loc, "train", m))
 		return false;
+	if (!r->plateau)
+		m->train.plateau_on = "";
 	if (!r->early_stop) {
 		YNode none = {.kind = Y_MAP};
 		read_keys(r, S_early_stop, &none, at->loc, "early_stop", &m->train);
@@ -213,35 +237,29 @@ find_metric(const PlanTarget *t, const char *name)
 	return find_choice(metric_type[t->kind], name);
 }
 
+/* val.loss, val.TARGET.METRIC, or val.METRIC where one target alone has the metric; the last is written out in *name. section: what
+   has the key `on`, or NULL. *maximize: the metric is better when larger. */
 static void
-report_metric(Reader *r, Loc at, const PlanTarget *t)
+check_watched(Reader *r, const YNode *section, char **name, uint32_t *maximize)
 {
-	Key k = {.type = metric_type[t->kind], .range = ""};
-	error_at(at, "on: '%s' is no metric of target '%s': %s", r->m->train.stop_on, t->name, key_what(r->a, &k));
-}
-
-/* val.loss, val.TARGET.METRIC, or val.METRIC where one target alone has the metric; the last is written out. */
-static void
-check_stop(Reader *r)
-{
-	PlanTrain *t = &r->m->train;
 	const PlanData *d = &r->m->data;
-	const YPair *on = r->early_stop ? yaml_pair(r->early_stop, "on") : NULL;
-	if (r->early_stop && d->val == 0 && d->train > 0 && t->patience > 0)
-		error_at(r->early_stop->loc, "early_stop watches the validation rows, but split gives them no share: set val under data, split");
-	if (!on || !strcmp(t->stop_on, "val.loss") || !*t->stop_on)
+	const YPair *on = section ? yaml_pair(section, "on") : NULL;
+	if (!on || !strcmp(*name, "val.loss") || !**name)
 		return;
 	Loc at = on->value->loc;
-	const char *rest = t->stop_on + 4, *dot = strncmp(t->stop_on, "val.", 4) ? NULL : strchr(rest, '.');
+	const char *rest = *name + 4, *dot = strncmp(*name, "val.", 4) ? NULL : strchr(rest, '.');
 	const PlanTarget *target = NULL;
 	const Choice *c = NULL;
-	if (strncmp(t->stop_on, "val.", 4)) {
-		error_at(at, "on: expected val.loss or val.TARGET.METRIC, found '%s'", t->stop_on);
+	if (strncmp(*name, "val.", 4)) {
+		error_at(at, "on: expected val.loss or val.TARGET.METRIC, found '%s'", *name);
 	} else if (dot) {
+		Key k = {.range = ""};
 		if (!(target = find_target(r->m, rest, (size_t)(dot - rest))))
-			error_at(at, "on: there is no target '%.*s' in '%s'", (int)(dot - rest), rest, t->stop_on);
-		else if (!(c = find_metric(target, dot + 1)))
-			report_metric(r, at, target);
+			error_at(at, "on: there is no target '%.*s' in '%s'", (int)(dot - rest), rest, *name);
+		else if (!(c = find_metric(target, dot + 1))) {
+			k.type = metric_type[target->kind];
+			error_at(at, "on: '%s' is no metric of target '%s': %s", *name, target->name, key_what(r->a, &k));
+		}
 	} else {
 		int n = 0;
 		for (uint32_t i = 0; i < d->ntarget; i++)
@@ -250,12 +268,27 @@ check_stop(Reader *r)
 		if (n == 1)
 			c = find_metric(target, rest);
 		else
-			error_at(at, "on: '%s' is a metric of %s: write val.TARGET.METRIC", t->stop_on, n ? "more than one target" : "no target");
+			error_at(at, "on: '%s' is a metric of %s: write val.TARGET.METRIC", *name, n ? "more than one target" : "no target");
 	}
 	if (c) {
-		t->stop_on = arena_printf(r->a, "val.%s.%s", target->name, c->name);
-		t->maximize = c->value;
+		*name = arena_printf(r->a, "val.%s.%s", target->name, c->name);
+		*maximize = c->value;
 	}
+}
+
+/* What watches validation needs rows for it. */
+static void
+check_watchers(Reader *r)
+{
+	PlanTrain *t = &r->m->train;
+	const PlanData *d = &r->m->data;
+	bool no_rows = d->val == 0 && d->train > 0;
+	if (r->early_stop && no_rows && t->patience > 0)
+		error_at(r->early_stop->loc, "early_stop watches the validation rows, but split gives them no share: set val under data, split");
+	if (r->plateau && no_rows)
+		error_at(r->plateau->loc, "plateau watches the validation rows, but split gives them no share: set val under data, split");
+	check_watched(r, r->early_stop, &t->stop_on, &t->maximize);
+	check_watched(r, r->plateau, &t->plateau_on, &t->plateau_maximize);
 }
 
 /* ---- the file ---- */
@@ -302,7 +335,7 @@ read_root(Reader *r, const char *path)
 	check_apart(r->root, "network", "inputs", "network entry", "choose another name");
 	check_losses(r);
 	if (yaml_pair(r->root, "targets"))
-		check_stop(r);
+		check_watchers(r);
 	list_losses(m, r->a);
 }
 

@@ -112,7 +112,7 @@ typedef struct Reader {
 	Model *m;
 	Loc top;             /* where the file starts */
 	const YNode *root;
-	const YNode *early_stop;
+	const YNode *early_stop, *plateau;
 	Loc split_loc;
 } Reader;
 

@@ -149,6 +149,7 @@ typedef enum Init { INIT_CONST, INIT_NORMAL, INIT_UNIFORM, INIT_ORTHOGONAL } Ini
      run.total_steps       planned steps, for schedules
      run.part       batches of the step done, where a step has several; item of row i: (step % steps_per_epoch * accumulate + part) *
                     batch + i. The accumulate program adds 1, the train program makes it 0
+     run.rate       f32, factor of the learning rate, where there is a plateau: the runtime sets it after an epoch
      run.log       f32 [log_steps, losses]: the losses of step s are in row s % log_steps */
 
 /* ---- programs: what a device runs ---- */
@@ -237,6 +238,13 @@ typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO, I_LOOP } InstrKind;
 	F(STR, stop_on)    /* metric watched by early stopping and for best.safetensors: "val.loss" ... */ \
 	F(I64, patience)   /* epochs without improvement; 0: never stop early */                    \
 	F(U32, maximize)   /* the watched metric is better when larger */                           \
+	F(STR, plateau_on) /* metric whose plateaus lower the learning rate; "": none */            \
+	F(U32, plateau_maximize)                                                                    \
+	F(F64, plateau_factor)    /* of the rate at a plateau: run.rate */                          \
+	F(I64, plateau_patience)  /* epochs without improvement */                                  \
+	F(F64, plateau_threshold) /* relative: what counts as one */                                \
+	F(I64, plateau_cooldown)  /* epochs after a reduction that do not count */                  \
+	F(F64, plateau_floor)     /* of run.rate */                                                 \
 	F(I64, log_steps)  /* capacity of the loss log in SP_STAT, steps */                         \
 	F(STRS, losses)    /* columns of the loss log: "loss", then each head */
 

@@ -332,6 +332,10 @@ check_train(Check *c, const PlanTrain *t)
 	if (t->epochs < 0 || t->batch < 1 || t->accumulate < 1 || t->patience < 0 || t->log_steps < 1 || !t->nlosses)
 		return bad(c, "training: epochs %" PRId64 ", batch %" PRId64 ", accumulate %" PRId64 ", patience %" PRId64 ", log_steps %" PRId64
 		              " or losses %" PRIu32 " out of range", t->epochs, t->batch, t->accumulate, t->patience, t->log_steps, t->nlosses);
+	if (*t->plateau_on && !(t->plateau_factor > 0 && t->plateau_factor < 1 && t->plateau_patience > 0 && t->plateau_cooldown >= 0 &&
+	                        t->plateau_threshold >= 0 && t->plateau_floor >= 0))
+		return bad(c, "training: factor %g, patience %" PRId64 ", threshold %g, cooldown %" PRId64 " or floor %g of a plateau out of range",
+		           t->plateau_factor, t->plateau_patience, t->plateau_threshold, t->plateau_cooldown, t->plateau_floor);
 	for (uint32_t i = 0; i < c->plan->nstate; i++) {
 		const PlanState *s = &c->plan->state[i];
 		if (!strcmp(s->name, "run.log") &&

@@ -17,6 +17,9 @@ typedef struct Cursor {
 	bool has_best;
 	double best;        /* of the watched metric */
 	int64_t since_best; /* epochs */
+	bool flat_best;     /* the same of the metric whose plateaus lower the rate */
+	double flat;
+	int64_t since_flat, cooldown; /* epochs; cooldown: left */
 	double *sum;        /* of each loss over this epoch's steps, in step order */
 	json_t *history;    /* one object an epoch */
 } Cursor;
@@ -29,9 +32,11 @@ typedef struct Train {
 	Step step;
 	Evaluator val;
 	int64_t rows, batch, per_epoch, epochs, total; /* batch: rows a step */
-	const PlanState *log_state;
+	const PlanState *log_state, *rate_state; /* rate_state: NULL where there is no plateau */
+	float rate;         /* the device's run.rate */
 	float *loss;        /* host copy of the loss log, from the chunk's first step on */
 	const char *watch;  /* name in Scores, or NULL: no validation rows, the last epoch is the best */
+	const char *watch_flat; /* the same of the plateau; NULL: none */
 	Cursor c;
 	TrainLog log;
 	Progress bar;
@@ -66,7 +71,7 @@ catch_signals(void)
 static bool
 save_checkpoint(Train *t, const char *path, Err *e)
 {
-	char step[32], since[32], batch[32], parts[32], best[64];
+	char step[32], since[32], batch[32], parts[32], best[64], flat[128];
 	json_t *sums = json_array();
 	for (uint32_t i = 0; i < t->t->nlosses; i++)
 		json_array_append_new(sums, json_real(t->c.sum[i]));
@@ -75,12 +80,13 @@ save_checkpoint(Train *t, const char *path, Err *e)
 	snprintf(batch, sizeof batch, "%lld", (long long)t->step.train->batch);
 	snprintf(parts, sizeof parts, "%lld", (long long)t->step.parts);
 	snprintf(best, sizeof best, "%.17g", t->c.best);
+	snprintf(flat, sizeof flat, "%.17g %lld %lld %d", t->c.flat, (long long)t->c.since_flat, (long long)t->c.cooldown, t->c.flat_best);
 	char *sum = json_dumps(sums, EXACT), *history = json_dumps(t->c.history, EXACT);
 	const char *meta[] = {
 		"train.step", step, "train.batch", batch, "train.accumulate", parts, "train.best", t->c.has_best ? best : "none",
-		"train.since_best", since, "train.sum", sum, "train.history", history,
+		"train.since_best", since, "train.sum", sum, "train.history", history, "train.plateau", flat,
 	};
-	bool ok = session_save(&t->s, path, meta, LEN(meta) / 2, e);
+	bool ok = session_save(&t->s, path, meta, LEN(meta) / 2 - !t->rate_state, e);
 	json_decref(sums);
 	free(sum);
 	free(history);
@@ -88,6 +94,22 @@ save_checkpoint(Train *t, const char *path, Err *e)
 }
 
 static bool save_last(Train *t, Err *e) { return save_checkpoint(t, t->s.last, e); }
+
+static bool
+restore_plateau(Train *t, const Checkpoint *c)
+{
+	const char *s = checkpoint_meta(c, "train.plateau");
+	long long since, cooldown;
+	int has;
+	if (!t->rate_state)
+		return true;
+	if (!s || sscanf(s, "%lf %lld %lld %d", &t->c.flat, &since, &cooldown, &has) != 4 || since < 0 || cooldown < 0)
+		return false;
+	t->c.since_flat = since;
+	t->c.cooldown = cooldown;
+	t->c.flat_best = has;
+	return true;
+}
 
 static bool
 restore_cursor(Train *t, const Checkpoint *c, Err *e)
@@ -101,7 +123,7 @@ restore_cursor(Train *t, const Checkpoint *c, Err *e)
 	t->c.since_best = (int64_t)checkpoint_number(c, "train.since_best", UINT64_MAX);
 	json_decref(t->c.history);
 	t->c.history = history ? json_loads(history, 0, NULL) : NULL;
-	ok = ok && json_is_array(t->c.history) && t->c.step >= 0 && t->c.since_best >= 0;
+	ok = ok && restore_plateau(t, c) && json_is_array(t->c.history) && t->c.step >= 0 && t->c.since_best >= 0;
 	for (uint32_t i = 0; ok && i < t->t->nlosses; i++)
 		t->c.sum[i] = json_number_value(json_array_get(sums, i));
 	json_decref(sums);
@@ -156,9 +178,15 @@ find_programs(Train *t, Err *e)
 	t->batch = t->step.train->batch * t->step.parts;
 	if (!(t->eval_program = session_program(&t->s, "eval", 0, e)))
 		return false;
-	for (uint32_t i = 0; i < p->nstate; i++)
+	for (uint32_t i = 0; i < p->nstate; i++) {
 		if (!strcmp(p->state[i].name, "run.log"))
 			t->log_state = &p->state[i];
+		if (!strcmp(p->state[i].name, "run.rate") && *t->t->plateau_on)
+			t->rate_state = &p->state[i];
+	}
+	if (*t->t->plateau_on &&
+	    (!t->rate_state || t->rate_state->space != SP_STAT || t->rate_state->dtype != DT_F32 || state_count(t->rate_state) != 1))
+		return fail(e, "%s: the plan has no rate that a plateau could lower (state run.rate): compile it again", t->s.path);
 	if (!t->log_state || t->log_state->space != SP_STAT || t->log_state->dtype != DT_F32 || t->t->log_steps < 1 || !t->t->nlosses ||
 	    state_count(t->log_state) != t->t->log_steps * (int64_t)t->t->nlosses)
 		return fail(e, "%s: the plan keeps no log of its losses (state run.log): compile it again", t->s.path);
@@ -203,30 +231,42 @@ read_data(Train *t, Err *e)
 	return ok && count_steps(t, e) && (!t->o->split_out || write_split(&t->s.data, t->o->split_out, e));
 }
 
-/* Finds the watched metric among those that validation will give, before hours are spent. */
+/* The name in Scores of a watched metric "val.NAME"; what watches it is for the message. */
+static bool
+find_metric(Train *t, const Scores *sc, const char *want, const char *what, const char **found, Err *e)
+{
+	const char *names[256] = {0}, *near;
+	size_t n = 0;
+	for (uint32_t i = 0; i < sc->n && n < LEN(names); i++) {
+		names[n++] = arena_printf(&t->s.arena, "val.%s", sc->score[i].name);
+		if (!strcmp(names[n - 1], want)) {
+			*found = names[n - 1] + strlen("val.");
+			return true;
+		}
+	}
+	near = nearest_name(want, names, n);
+	return fail(e, "%s: %s watches '%s', which no validation gives: %s '%s'%s", t->s.path, what, want, near ? "did you mean" : "take for example",
+	            near ? near : n ? names[0] : "val.loss", near ? "?" : "");
+}
+
+/* Finds the watched metrics among those that validation will give, before hours are spent. */
 static bool
 find_watch(Train *t, Err *e)
 {
-	const char *want = t->t->stop_on, *names[256], *near;
-	size_t n = 0;
+	const char *best = t->t->stop_on, *flat = t->t->plateau_on;
+	bool rows = t->s.data.split[1] != t->s.data.split[2];
 	Scores sc;
-	if (!want[0] || t->s.data.split[1] == t->s.data.split[2]) {
-		if (want[0] && t->t->patience)
-			puts("note: no validation rows: no early stopping, the last epoch counts as the best");
+	if (best[0] && !rows && t->t->patience)
+		puts("note: no validation rows: no early stopping, the last epoch counts as the best");
+	if (flat[0] && !rows)
+		puts("note: no validation rows: no plateau will be seen, the learning rate follows its schedule alone");
+	if (!rows)
 		return true;
-	}
 	evaluate(&t->val, 1, 0.5, true, &sc, e);
-	for (uint32_t i = 0; i < sc.n && n < LEN(names); i++) {
-		names[n++] = arena_printf(&t->s.arena, "val.%s", sc.score[i].name);
-		if (!strcmp(names[n - 1], want))
-			t->watch = names[n - 1] + strlen("val.");
-	}
+	bool ok = (!best[0] || find_metric(t, &sc, best, "early stopping", &t->watch, e)) &&
+	          (!flat[0] || find_metric(t, &sc, flat, "plateau", &t->watch_flat, e));
 	scores_free(&sc);
-	if (t->watch)
-		return true;
-	near = nearest_name(want, names, n);
-	return fail(e, "%s: early stopping watches '%s', which no validation gives: %s '%s'%s", t->s.path, want,
-	            near ? "did you mean" : "take for example", near ? near : n ? names[0] : "val.loss", near ? "?" : "");
+	return ok;
 }
 
 static bool
@@ -246,6 +286,8 @@ prepare(Train *t, const Checkpoint *c, Err *e)
 		return false;
 	if (t->resumed ? !(restore_cursor(t, c, e) && session_load(s, c, s->last, e)) : !session_init(s, e))
 		return false;
+	if (t->rate_state)
+		memcpy(&t->rate, s->image[SP_STAT] + t->rate_state->off, sizeof t->rate);
 	if (!set_scalars(t, e) || !step_prepare(&t->step, s, e))
 		return false;
 	return evaluator_open(&t->val, s, t->eval_program, rows[0] > rows[1] ? rows[0] : rows[1], e) && find_watch(t, e);
@@ -497,6 +539,33 @@ note_best(Train *t, const Scores *sc)
 	return better;
 }
 
+/* A plateau lowers the learning rate of the steps from here on. As torch's ReduceLROnPlateau, but for patience: here the epochs
+   without improvement. */
+static bool
+note_plateau(Train *t, const Scores *sc, Err *e)
+{
+	const PlanTrain *p = t->t;
+	Session *s = &t->s;
+	bool found;
+	if (!t->watch_flat)
+		return true;
+	double v = scores_get(sc, t->watch_flat, &found), margin = p->plateau_threshold * fabs(t->c.flat);
+	bool better = !isnan(v) && (!t->c.flat_best || (p->plateau_maximize ? v > t->c.flat + margin : v < t->c.flat - margin));
+	if (better) {
+		t->c.flat = v;
+		t->c.flat_best = true;
+	}
+	bool cooling = t->c.cooldown > 0;
+	t->c.since_flat = better || cooling ? 0 : t->c.since_flat + 1;
+	t->c.cooldown -= cooling;
+	if (t->c.since_flat < p->plateau_patience)
+		return true;
+	t->c.since_flat = 0;
+	t->c.cooldown = p->plateau_cooldown;
+	t->rate = (float)fmax(t->rate * p->plateau_factor, p->plateau_floor);
+	return s->device->upload(s->device, (char *)s->base[SP_STAT] + t->rate_state->off, &t->rate, sizeof t->rate, e);
+}
+
 /* Validates, keeps the books and both checkpoints. best goes first: killed between the two, the resumed run repeats the
    epoch's end and writes the same best again. */
 static bool
@@ -506,15 +575,21 @@ end_epoch(Train *t, Err *e)
 	double rate = seconds > 0 ? (double)((t->c.step - t->epoch_first) * t->batch) / seconds : 0;
 	Scores sc = {0};
 	bool ok = evaluate(&t->val, 1, t->o->threshold, false, &sc, e) && session_rows(&t->s, t->s.data.split[0], t->rows, e);
+	float rate_before = t->rate;
+	ok = ok && note_plateau(t, &sc, e);
 	if (ok) {
 		bool better = note_best(t, &sc);
 		json_t *entry = epoch_entry(t, &sc), *event = json_object();
 		json_array_append(t->c.history, entry);
 		print_epoch(t, &sc, rate, better);
+		if (t->rate != rate_before)
+			printf("plateau of %s: the learning rate is now %g of its schedule\n", t->t->plateau_on, t->rate);
 		memset(t->c.sum, 0, t->t->nlosses * sizeof *t->c.sum);
 		json_object_set_new(event, "event", json_string("epoch"));
 		json_object_update(event, entry);
 		json_object_set_new(event, "best", json_boolean(better));
+		if (t->rate_state)
+			json_object_set_new(event, "rate", json_number(t->rate));
 		json_object_set_new(event, "rows_per_s", json_number(rate));
 		json_object_set_new(event, "seconds", json_number(now_seconds() - t->epoch_start));
 		json_decref(entry);

@@ -170,7 +170,7 @@ write_plan(const Variant *v)
 	PlanTargetset set = {"cpu", &module, 1, prog, 3};
 	char *losses[] = {"loss", "y", "big"};
 	PlanTrain train = {.epochs = v->epochs, .batch = v->batch, .accumulate = 1, .seed = 5, .stop_on = (char *)(uintptr_t)v->stop_on,
-	                   .patience = v->patience, .log_steps = LOG_STEPS, .losses = losses, .nlosses = 3};
+	                   .patience = v->patience, .plateau_on = "", .log_steps = LOG_STEPS, .losses = losses, .nlosses = 3};
 	Plan p = {"tiny", "", "model.yaml", "by hand", "", &data, 1, &train, 1, st, LEN(st), 24, 24, STAT, &set, 1};
 	plan_encode(&p, &text);
 	bool ok = write_file_atomic(v->file, text.s, text.n, 0644, &e);

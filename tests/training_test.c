@@ -130,9 +130,9 @@ step(Run *r)
 	run(r, r->train, NULL, NULL, NULL);
 }
 
-/* The model with these keys under train and this weight of the number's loss. */
+/* The model with these keys under train and these weights of the losses. */
 static Run *
-build(const char *keys, const char *weight)
+build_weighted(const char *keys, const char *y, const char *z)
 {
 	Run *r = arena_alloc(&arena, sizeof *r);
 	char path[] = "/tmp/trainingXXXXXX";
@@ -144,8 +144,8 @@ build(const char *keys, const char *weight)
 		"network:\n"
 		"  base: dense(b, 1, bias=false)\n"
 		"  out: dense(a, 1) + base\n"
-		"losses: {y: {of: out, loss: mse, weight: %s}, z: {of: 3 * out, loss: bce, weight: 0.25}}\n"
-		"train: {%s}\n", weight, keys);
+		"losses: {y: {of: out, loss: mse, weight: %s}, z: {of: 3 * out, loss: bce, weight: %s}}\n"
+		"train: {%s}\n", y, z, keys);
 	if (fd < 0 || write(fd, text, strlen(text)) < 0)
 		exit(1);
 	close(fd);
@@ -167,6 +167,8 @@ build(const char *keys, const char *weight)
 	return r;
 }
 
+static Run *build(const char *keys) { return build_weighted(keys, "1", "0.25"); }
+
 /* ---- the same by hand ---- */
 
 typedef struct Hand {
@@ -177,14 +179,14 @@ typedef struct Hand {
 
 static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
 
-/* The derivatives of weight * y + 0.25 * z. */
+/* The derivatives of wy * y + wz * z. */
 static void
-gradient(Hand *h, double weight)
+gradient_weighted(Hand *h, double wy, double wz)
 {
 	h->dw = h->dc = h->dk = h->y = h->z = 0;
 	for (int i = 0; i < ROWS; i++) {
 		double out = h->w * a_column[i] + h->c + h->k * b_column[i], e = out - y_column[i], t = z_column[i];
-		double d = (weight * 2 * e + 0.25 * 3 * (sigmoid(3 * out) - t)) / ROWS;
+		double d = (wy * 2 * e + wz * 3 * (sigmoid(3 * out) - t)) / ROWS;
 		h->dw += d * a_column[i];
 		h->dc += d;
 		h->dk += d * b_column[i];
@@ -192,6 +194,8 @@ gradient(Hand *h, double weight)
 		h->z += (t * log1p(exp(-3 * out)) + (1 - t) * log1p(exp(3 * out))) / ROWS;
 	}
 }
+
+static void gradient(Hand *h) { gradient_weighted(h, 1, 0.25); }
 
 static void
 same_params(Run *r, const Hand *h)
@@ -206,12 +210,12 @@ same_params(Run *r, const Hand *h)
 static void
 test_accumulate(void)
 {
-	Run *r = build("batch: 4, accumulate: 2, optimizer: 'sgd(lr=0.1, momentum=0.9)', schedule: linear()", "1");
+	Run *r = build("batch: 4, accumulate: 2, optimizer: 'sgd(lr=0.1, momentum=0.9)', schedule: linear()");
 	Hand h = {.w = 0.3, .c = -0.2, .k = 0.7};
 	double mw = 0, mc = 0;
 	*packed(r, "param", "base.dense.w") = h.k;
 	for (int i = 1; i <= 3; i++) {
-		gradient(&h, 1);
+		gradient(&h);
 		mw = 0.9 * mw + h.dw, mc = 0.9 * mc + h.dc;
 		double lr = 0.1 * (1 - i / 10.0), row[3] = {h.y + 0.25 * h.z, h.y, h.z}, dk = h.dk;
 		h.w -= lr * mw, h.c -= lr * mc;
@@ -231,12 +235,12 @@ static void
 test_groups(void)
 {
 	Run *r = build("batch: 8, optimizer: 'adamw(lr=0.1, decay=0.5)', clip_norm: 0.5, groups: [{params: base.*, freeze: true}, "
-	               "{params: '*.b', lr: 0.25, decay: 0}, {params: '*.dense.*', decay: 2}]", "1");
+	               "{params: '*.b', lr: 0.25, decay: 0}, {params: '*.dense.*', decay: 2}]");
 	Hand h = {.w = 0.3, .c = -0.2, .k = 0.7};
 	double m[2] = {0}, v[2] = {0}, *p[2] = {&h.w, &h.c}, rate[2] = {0.1, 0.025}, decay[2] = {1, 0};
 	*packed(r, "frozen", "base.dense.w") = h.k;
 	for (int i = 1; i <= 3; i++) {
-		gradient(&h, 1);
+		gradient(&h);
 		double d[2] = {h.dw, h.dc}, norm = hypot(h.dw, h.dc), share = norm > 0.5 ? 0.5 / norm : 1;
 		CHECK(norm > 0.5); /* or the test shows less than it could */
 		for (int k = 0; k < 2; k++) {
@@ -259,10 +263,10 @@ test_groups(void)
 static void
 test_penalties(void)
 {
-	Run *r = build("batch: 8, optimizer: 'sgd(lr=0.1, l1=0.02, l2=0.3, clip=0.75)', groups: [{params: out.dense.w, decay: 3}, {params: base.*, freeze: true}]", "1");
+	Run *r = build("batch: 8, optimizer: 'sgd(lr=0.1, l1=0.02, l2=0.3, clip=0.75)', groups: [{params: out.dense.w, decay: 3}, {params: base.*, freeze: true}]");
 	Hand h = {.w = 0.3, .c = -0.2, .k = 0.7};
 	*packed(r, "frozen", "base.dense.w") = h.k;
-	gradient(&h, 1);
+	gradient(&h);
 	double dw = fmax(-0.75, fmin(h.dw, 0.75)), dc = fmax(-0.75, fmin(h.dc, 0.75));
 	CHECK(dw != h.dw);
 	h.w -= 0.1 * (dw + 3 * (0.3 * h.w + 0.02));
@@ -275,14 +279,14 @@ test_penalties(void)
 static void
 test_ema(void)
 {
-	Run *r = build("batch: 8, ema: 0.75, optimizer: 'sgd(lr=0.1)', groups: [{params: base.*, freeze: true}]", "1");
+	Run *r = build("batch: 8, ema: 0.75, optimizer: 'sgd(lr=0.1)', groups: [{params: base.*, freeze: true}]");
 	Hand h = {.w = 0.3, .c = -0.2, .k = 0.7};
 	double ew = h.w, ec = h.c, got[ROWS];
 	*packed(r, "frozen", "base.dense.w") = h.k;
 	*packed(r, "ema", "out.dense.w") = ew;
 	*packed(r, "ema", "out.dense.b") = ec;
 	for (int i = 1; i <= 3; i++) {
-		gradient(&h, 1);
+		gradient(&h);
 		h.w -= 0.1 * h.dw, h.c -= 0.1 * h.dc;
 		ew = 0.75 * ew + 0.25 * h.w, ec = 0.75 * ec + 0.25 * h.c;
 		step(r);
@@ -313,6 +317,96 @@ test_ema(void)
 	free(image[0]);
 }
 
+/* Kendall et al. 2018: exp(-s) / 2 of a squared error, exp(-s) of a cross-entropy, and s / 2 of each. The log has the losses. */
+static void
+test_learned(void)
+{
+	Run *r = build_weighted("batch: 8, optimizer: sgd(lr=0.1), groups: [{params: base.*, freeze: true}]", "learned", "learned");
+	Hand h = {.w = 0.3, .c = -0.2, .k = 0.7};
+	double *sy = packed(r, "param", "y.noise_weighted.s"), *sz = packed(r, "param", "z.noise_weighted.s"), y = *sy = 0.4, z = *sz = -0.3, got[ROWS];
+	*packed(r, "frozen", "base.dense.w") = h.k;
+	for (int i = 0; i < 3; i++) {
+		gradient_weighted(&h, 0.5 * exp(-y), exp(-z));
+		double total = 0.5 * exp(-y) * h.y + y / 2 + exp(-z) * h.z + z / 2;
+		*values(r, "run.cursor") = 0;
+		run(r, r->eval, "loss", "loss", got);
+		double mean = 0;
+		for (int k = 0; k < ROWS; k++)
+			mean += got[k] / ROWS;
+		NEAR(mean, total);
+		y -= 0.1 * (0.5 - 0.5 * exp(-y) * h.y);
+		z -= 0.1 * (0.5 - exp(-z) * h.z);
+		h.w -= 0.1 * h.dw, h.c -= 0.1 * h.dc;
+		step(r);
+		same_params(r, &h);
+		NEAR(*sy, y);
+		NEAR(*sz, z);
+		NEAR(values(r, "run.log")[3 * i], total);
+		NEAR(values(r, "run.log")[3 * i + 1], h.y);
+		NEAR(values(r, "run.log")[3 * i + 2], h.z);
+	}
+}
+
+/* What a plateau made of the rate, on top of the schedule's. */
+static void
+test_rate(void)
+{
+	Run *r = build("batch: 8, optimizer: sgd(lr=0.1), schedule: linear(), plateau: {}, groups: [{params: base.*, freeze: true}]");
+	Hand h = {.w = 0.3, .c = -0.2, .k = 0.7};
+	*packed(r, "frozen", "base.dense.w") = h.k;
+	CHECK(*values(r, "run.rate") == 1);
+	*values(r, "run.rate") = 0.25;
+	gradient(&h);
+	h.w -= 0.1 * 0.9 * 0.25 * h.dw, h.c -= 0.1 * 0.9 * 0.25 * h.dc;
+	step(r);
+	same_params(r, &h);
+	CHECK(*values(r, "run.rate") == 0.25);
+}
+
+/* ---- schedules ---- */
+
+/* The factor of a call at a step of 100. */
+static double
+factor(const char *call, int at)
+{
+	Graph *g = graph_new(&arena, "schedule");
+	Lower *w = lower_new(lib, g, true);
+	Ast *e = parse_expr(&arena, call, (Loc){source_add("schedule", call), 1, 1});
+	GInput in = {.name = "step", .dt = DT_F32};
+	double x = at, *y, v;
+	Val args[2] = {val_tensor(mk_input(g, graph_input(g, in)), NULL), val_num(100, false)}, out;
+	if (!e || !lower_call(w, e->s, args, 2, e, "", &out) || out.kind != V_TENSOR)
+		return NAN;
+	interp(g, &(Env){.input = (const double *[]){&x}}, &out.node, 1, &y);
+	v = *y;
+	free(y);
+	return v;
+}
+
+static void
+test_schedules(void)
+{
+	const double pi = acos(-1);
+	for (int t = 1; t <= 101; t++) { /* one more than planned */
+		double s = fmin(t / 100.0, 1), up = fmin(t / 20.0, 1), late = fmin(fmax((t - 20) / 80.0, 0), 1);
+		NEAR(factor("constant()", t), 1);
+		NEAR(factor("constant(warmup=20)", t), up);
+		NEAR(factor("cosine()", t), (1 + cos(pi * s)) / 2);
+		NEAR(factor("cosine(warmup=20, floor=0.1)", t), up * (0.1 + 0.9 * (1 + cos(pi * late)) / 2));
+		NEAR(factor("linear()", t), 1 - s);
+		NEAR(factor("linear(warmup=20, floor=0.25)", t), up * (1 - 0.75 * late));
+		NEAR(factor("polynomial(power=3)", t), (1 - s) * (1 - s) * (1 - s));
+		NEAR(factor("polynomial(warmup=20, floor=0.5)", t), up * (0.5 + 0.5 * (1 - late) * (1 - late)));
+		NEAR(factor("step(every=30)", t), t < 30 ? 1 : t < 60 ? 0.1 : t < 90 ? 0.01 : 0.001);
+		NEAR(factor("step(every=50, rate=0.5, warmup=20)", t), up * (t < 50 ? 1 : t < 100 ? 0.5 : 0.25));
+		NEAR(factor("exponential(rate=0.97)", t), exp(t * log(0.97)));
+		NEAR(factor("one_cycle()", t), s < 0.3 ? 0.04 + 0.96 * (1 - cos(pi * s / 0.3)) / 2 : 4e-6 + (1 - 4e-6) * (1 + cos(pi * (s - 0.3) / 0.7)) / 2);
+	}
+	NEAR(factor("one_cycle(start=10)", 0), 0.1);
+	NEAR(factor("one_cycle(share=0.5)", 50), 1);
+	NEAR(factor("one_cycle(end=100)", 100), 0.01);
+}
+
 int
 main(void)
 {
@@ -323,6 +417,9 @@ main(void)
 	test_groups();
 	test_penalties();
 	test_ema();
+	test_learned();
+	test_rate();
+	test_schedules();
 	arena_free(&arena);
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed != 0;

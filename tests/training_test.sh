@@ -148,5 +148,38 @@ run 'an optimizer that knows no groups' "$mmc" groups.yaml --check
 sed -i 's/lr: 0.5/decay: 0/' groups.yaml
 fails 2 "groups.yaml:7:44: error: bare has no argument 'decays'; it has p, g, lr, step" "$mmc" groups.yaml --check
 
+# ---- plateau ----
+
+rest='batch: 16, optimizer: sgd(lr=0.3), early_stop: {on: val.z.roc_auc, patience: 0}'
+model steep "$rest"
+model plateau "$rest, plateau: {on: val.z.roc_auc, factor: 0.5, patience: 2, threshold: 0.001, cooldown: 1, floor: 0.1}"
+train steep steep --epochs 25
+train plateau plateau --epochs 25 --log plateau.json
+says 'plateau of val.z.roc_auc: the learning rate is now 0.5 of its schedule'
+# The rule, applied to what validation gave.
+field() { sed -n "s/.*\"event\": \"epoch\".*\"$1\": \([-0-9.e]*\).*/\1/p" plateau.json; }
+paste <(field val.z.roc_auc) <(field rate) | awk '
+	BEGIN { rate = 1 }
+	{
+		better = NR == 1 || $1 > best * 1.001; if (better) best = $1
+		if (better || cool > 0) bad = 0; else bad++
+		if (cool > 0) cool--
+		if (bad == 2) { bad = 0; cool = 1; cuts++; rate = rate / 2 < 0.1 ? 0.1 : rate / 2 }
+		if (($2 - rate) ^ 2 > 1e-12) { print "epoch " NR ": rate " $2 ", not " rate; exit 1 }
+	}
+	END { exit NR != 25 || cuts < 4 }' >log && ok || bad 'the rate is not what the rule says'
+first=$(field rate | grep -n -m 1 -v '^1\(\.0\)\?$' | cut -d: -f1) # epoch that lowers the rate; the next one feels it
+head -n $((first * 20 + 1)) steep.csv >one
+head -n $((first * 20 + 1)) plateau.csv | cmp -s - one && ok || bad 'the rate changed before the plateau'
+head -n $((first * 20 + 3)) steep.csv | tail -n 1 >one
+head -n $((first * 20 + 3)) plateau.csv | tail -n 1 >three
+other one three 'the rate is not lower after the plateau'
+# Stopped in the epoch after a cut, in the cooldown, and at the end of an epoch.
+train plateau resumed --epochs 25 --max-steps $((first * 20 + 7))
+train plateau resumed --epochs 25 --max-steps $((first * 20 + 20)) --resume
+train plateau resumed --epochs 25 --resume
+same plateau/last.safetensors resumed/last.safetensors 'a resumed plateau'
+same plateau.csv resumed.csv 'a resumed plateau'
+
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
