@@ -1,4 +1,5 @@
-/* Whole models: a training step and an evaluation of every model of tables in models, at a small batch and with small vocabularies, on random
+/* Whole models: a training step (and its parts, where it has several) and an evaluation of every model of tables in models, and of
+   one that asks for every option of training, at a small batch and with small vocabularies, on random
    data. The float64 interpreter says what comes out: losses, gradients (as the optimizer's first moment, which begins at
    zero), updated parameters, predictions. Against it, on every device that is there:
      fused, every operation alone, and without reuse of memory, each in an arena that begins full of NaN;
@@ -41,7 +42,7 @@ typedef struct Case {
 	const char *file;
 	Lib *lib;
 	Model *m;
-	Graph *train, *eval;
+	Graph *train, *accumulate, *eval; /* accumulate: NULL where a step has one part */
 	Plan plan;
 	Places places;
 	unsigned char *image[NSTATE]; /* the states before the step, as a device has them */
@@ -116,10 +117,11 @@ fill_columns(Case *c)
 }
 
 static double
-run_value(const char *name)
+run_value(const char *name, int64_t parts)
 {
-	static const struct { const char *name; double v; } set[] = {
-		{"run.step", 5}, {"run.seed", 77}, {"run.first", 0}, {"run.rows", ROWS}, {"run.steps_per_epoch", ROWS / BATCH}, {"run.total_steps", 30},
+	const struct { const char *name; double v; } set[] = {
+		{"run.step", 5}, {"run.seed", 77}, {"run.first", 0}, {"run.rows", ROWS}, {"run.steps_per_epoch", (double)(ROWS / BATCH / parts)},
+		{"run.total_steps", 30}, {"run.part", 1}, {"run.rate", 0.5},
 	};
 	for (size_t i = 0; i < LEN(set); i++)
 		if (!strcmp(name, set[i].name))
@@ -162,7 +164,7 @@ fill_states(Case *c)
 		void *at = state_at(c, s->name, &space);
 		int64_t n = gstate_count(s);
 		if (s->space == SP_STAT && !strncmp(s->name, "run.", 4) && n == 1)
-			dtype_store(s->dt, at, 0, run_value(s->name));
+			dtype_store(s->dt, at, 0, run_value(s->name, c->m->train.accumulate));
 		for (int64_t k = 0; s->space == SP_OPT && ends_with(s->name, ".v") && k < n; k++)
 			dtype_store(s->dt, at, k, 1e-4 * (1 + uniform(&seed)));
 		for (int64_t k = 0; s->space == SP_PARAM && k < n; k++) /* biases and gains are constant at first: stir them */
@@ -185,6 +187,8 @@ open_case(Case *c, const char *file, Lib *lib)
 	c->m->train.batch = BATCH;
 	c->m->train.log_steps = 8;
 	c->train = build_train(&arena, lib, c->m);
+	if (c->train && c->m->train.accumulate > 1)
+		c->accumulate = build_accumulate(&arena, lib, c->m, c->train);
 	c->eval = c->train ? build_eval(&arena, lib, c->m, c->train, BATCH) : NULL;
 	if (!c->eval)
 		return false;
@@ -419,7 +423,8 @@ compare(const Case *c, Graph *g, const char *what, const Results *want, unsigned
 		if (!s->update)
 			continue;
 		for (int k = 0; s->space != SP_STAT && k < g->nparam; k++)
-			compare_state(c, what, s, &g->param[k], want->state.v[i], at, bound);
+			if (g->param[k].frozen == s->frozen)
+				compare_state(c, what, s, &g->param[k], want->state.v[i], at, bound);
 		if (s->space == SP_STAT)
 			compare_state(c, what, s, NULL, want->state.v[i], at, bound);
 	}
@@ -495,8 +500,9 @@ test_model(const char *file, Lib *lib, Device *const *d, size_t nd)
 	check(ok, "%s: does not compile", file);
 	if (ok)
 		differences(&c);
-	for (int k = 0; ok && k < 2; k++) {
-		Graph *g = k ? c.eval : c.train;
+	Graph *graphs[] = {c.train, c.eval, c.accumulate};
+	for (int k = 0; ok && k < 3 && graphs[k]; k++) {
+		Graph *g = graphs[k];
 		Results want = {0};
 		interpret(&c, g, &c.before, &want);
 		for (size_t i = 0; i < nd; i++)
@@ -528,8 +534,10 @@ main(int argc, char **argv)
 		nd++;
 	else
 		skipped++;
-	if (!named)
+	if (!named) {
 		glob("models/*.yaml", 0, NULL, &all);
+		glob("tests/models/training.yaml", GLOB_APPEND, NULL, &all);
+	}
 	for (size_t i = 0; i < all.gl_pathc; i++)
 		test_model(all.gl_pathv[i], lib, d, nd);
 	for (int i = 1; i < argc; i++)

@@ -1,8 +1,9 @@
 #!/bin/bash
 # Training that is killed and resumed: `kill -9` at random moments of a run, then --resume, until it ends; last and best
 # checkpoint and the metrics must equal those of an uninterrupted run byte for byte. So must a second uninterrupted run, a run
-# that stops by --max-steps and goes on, and one with another number of threads.
-# $MMC and $MMRUN are the programs, $MMC_KILLS the number of kills (5), $MMC_DEVICE the device (cpu), $MMC_SEED of the moments.
+# that stops by --max-steps and goes on, and one with another number of threads. Once for a plain model, once with every option of
+# training.
+# $MMC and $MMRUN are the programs, $MMC_KILLS the number of kills of each model (5), $MMC_DEVICE the device (cpu), $MMC_SEED of the moments.
 set -u
 export LC_ALL=C
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -18,15 +19,10 @@ seed=${MMC_SEED:-$$}
 RANDOM=$seed
 
 ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "tests/resume_test.sh: $1 (MMC_SEED=$seed)"; tail -n 3 "$tmp/log" | sed 's/^/  /'; }
+bad() { failed=$((failed + 1)); echo "tests/resume_test.sh: $model: $1 (MMC_SEED=$seed)"; tail -n 3 "$tmp/log" | sed 's/^/  /'; }
 
 # Paths in the plan count from the model's folder, and the model names that of the sample from the root.
 cd "$root" || exit 2
-if ! "$mmc" tests/models/tiny.yaml --target "$device" -o "$tmp/plan.bin" >"$tmp/log" 2>&1; then
-	bad 'tests/models/tiny.yaml does not compile'
-	echo "$passed passed, $failed failed"
-	exit 1
-fi
 
 # start RUN OPTION..: trains in the background, with many saves, so that kills hit them; its process is $pid.
 start() {
@@ -55,55 +51,69 @@ same() {
 	ok
 }
 
-# As many epochs as take about a second: kills need room, whatever the disk is like.
-epochs=4
-train warm || { bad 'training'; echo "$passed passed, $failed failed"; exit 1; }
-begin=$EPOCHREALTIME
-train warm
-us=$((${EPOCHREALTIME/./} - ${begin/./}))
-epochs=$((4 * 1000000 / us + 4))
-[ $epochs -le 400 ] || epochs=400
-
-begin=$EPOCHREALTIME
-if train whole; then ok; else bad 'an uninterrupted run'; fi
-us=$((${EPOCHREALTIME/./} - ${begin/./}))
-if train again; then ok; else bad 'a second run'; fi
-same whole again
-
-# The moments: up to half of the run's length after each start. Where a run ends before its kill, another begins.
-done_kills=0 ended=1
-for ((round = 0; done_kills < kills && round < 8 * kills; round++)); do
-	if [ $ended -eq 1 ]; then
-		rm -rf "$tmp/killed"
-		start killed
-	else
-		start killed --resume
+# check_model NAME: of tests/models.
+check_model() {
+	local begin us round after
+	rm -rf "${tmp:?}"/{warm,whole,again,killed,stopped,one,two}
+	if ! "$mmc" "tests/models/$1.yaml" --target "$device" -o "$tmp/plan.bin" >"$tmp/log" 2>&1; then
+		bad 'it does not compile'
+		return
 	fi
-	after=$(((RANDOM * 32768 + RANDOM) % (us / 2)))
-	sleep "$((after / 1000000)).$(printf %06d $((after % 1000000)))"
-	kill -9 "$pid" 2>/dev/null
-	wait "$pid" 2>/dev/null
-	ended=$(($? != 137))
-	done_kills=$((done_kills + 1 - ended))
-	pid=
-	if [ -e "$tmp/killed/last.safetensors" ] && ! "$mmrun" inspect "$tmp/plan.bin" --ckpt "$tmp/killed/last.safetensors" >"$tmp/log" 2>&1; then
-		bad "kill $done_kills after $after us: the checkpoint is damaged"
+
+	# As many epochs as take about a second: kills need room, whatever the disk is like.
+	epochs=4
+	train warm || { bad 'training'; return; }
+	begin=$EPOCHREALTIME
+	train warm
+	us=$((${EPOCHREALTIME/./} - ${begin/./}))
+	epochs=$((4 * 1000000 / us + 4))
+	[ $epochs -le 400 ] || epochs=400
+
+	begin=$EPOCHREALTIME
+	if train whole; then ok; else bad 'an uninterrupted run'; fi
+	us=$((${EPOCHREALTIME/./} - ${begin/./}))
+	if train again; then ok; else bad 'a second run'; fi
+	same whole again
+
+	# The moments: up to half of the run's length after each start. Where a run ends before its kill, another begins.
+	done_kills=0 ended=1
+	for ((round = 0; done_kills < kills && round < 8 * kills; round++)); do
+		if [ $ended -eq 1 ]; then
+			rm -rf "$tmp/killed"
+			start killed
+		else
+			start killed --resume
+		fi
+		after=$(((RANDOM * 32768 + RANDOM) % (us / 2)))
+		sleep "$((after / 1000000)).$(printf %06d $((after % 1000000)))"
+		kill -9 "$pid" 2>/dev/null
+		wait "$pid" 2>/dev/null
+		ended=$(($? != 137))
+		done_kills=$((done_kills + 1 - ended))
+		pid=
+		if [ -e "$tmp/killed/last.safetensors" ] && ! "$mmrun" inspect "$tmp/plan.bin" --ckpt "$tmp/killed/last.safetensors" >"$tmp/log" 2>&1; then
+			bad "kill $done_kills after $after us: the checkpoint is damaged"
+		fi
+	done
+	if [ $done_kills -eq "$kills" ]; then ok; else bad "$done_kills of $kills kills"; fi
+	if train killed --resume; then ok; else bad 'the last resume'; fi
+	same whole killed
+	if [ -z "$(find "$tmp/killed" -name '*tmp*')" ]; then ok; else bad "left behind: $(ls "$tmp/killed")"; fi
+
+	# A stop at a step within an epoch, and between a save and the next.
+	if train stopped --max-steps 41 && train stopped --resume && grep -q '^resumed after step 41 ' "$tmp/log"; then ok; else bad 'a run in two parts'; fi
+	same whole stopped
+
+	if [ "$device" = cpu ]; then
+		if train one --threads 1 && train two --threads 2; then ok; else bad 'threads'; fi
+		same one two
+		same whole one
 	fi
+}
+
+for model in tiny training; do
+	check_model $model
 done
-if [ $done_kills -eq "$kills" ]; then ok; else bad "$done_kills of $kills kills"; fi
-if train killed --resume; then ok; else bad 'the last resume'; fi
-same whole killed
-if [ -z "$(find "$tmp/killed" -name '*tmp*')" ]; then ok; else bad "left behind: $(ls "$tmp/killed")"; fi
-
-# A stop at a step within an epoch, and between a save and the next.
-if train stopped --max-steps 41 && train stopped --resume && grep -q '^resumed after step 41 ' "$tmp/log"; then ok; else bad 'a run in two parts'; fi
-same whole stopped
-
-if [ "$device" = cpu ]; then
-	if train one --threads 1 && train two --threads 2; then ok; else bad 'threads'; fi
-	same one two
-	same whole one
-fi
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
