@@ -14,7 +14,8 @@ typedef struct Bench {
 	Session s;
 	const Options *o;
 	const PlanProgram *p;
-	Exec *x;
+	Step step;         /* of p; where it trains, with all parts of a step */
+	int64_t rows;      /* a step */
 	double *ms;        /* a step, per window, sorted */
 	int64_t nwindow, steps; /* a window */
 	double launches;   /* a step */
@@ -99,7 +100,7 @@ run_window(Bench *b, int64_t steps, double *seconds, Err *e)
 {
 	Device *d = b->s.device;
 	double start = now_seconds();
-	if (!d->run(d, b->x, steps, e) || !d->sync(d, e))
+	if (!step_run(&b->step, &b->s, steps, e) || !d->sync(d, e))
 		return false;
 	*seconds = now_seconds() - start;
 	return true;
@@ -158,7 +159,7 @@ time_steps(Bench *b, Err *e)
 	b->launches = (double)(b->s.device->launches - before) / (double)(b->steps * b->nwindow);
 	qsort(b->ms, (size_t)b->nwindow, sizeof *b->ms, compare_doubles);
 	b->time = xcalloc(b->p->ninstr, sizeof *b->time);
-	if (!b->s.device->profile(b->s.device, b->x, 20, b->time, e))
+	if (!b->s.device->profile(b->s.device, b->step.x, 20, b->time, e))
 		return false;
 	find_chain(b);
 	return true;
@@ -228,10 +229,12 @@ print_bench(const Bench *b)
 	char act[32], bound[32];
 	double ms = median_ms(b);
 	printf("%s, program %s, batch %lld: %u instructions\n", b->s.plan->model, p->name, (long long)p->batch, p->ninstr);
+	if (b->step.parts > 1)
+		printf("a step is %lld batches: the instructions are those of the last\n", (long long)b->step.parts);
 	session_describe(&b->s, stdout);
 	printf("arena   %s, lower bound %s\n", human_bytes(act, p->act_bytes), human_bytes(bound, p->act_bound));
 	printf("step    %.4f ms [%.4f %.4f], %.0f rows/s, %.3g launches (%lld windows of %lld steps)\n", ms, b->ms[0], b->ms[b->nwindow - 1],
-	       (double)p->batch / ms * 1e3, b->launches, (long long)b->nwindow, (long long)b->steps);
+	       (double)b->rows / ms * 1e3, b->launches, (long long)b->nwindow, (long long)b->steps);
 	print_instrs(b);
 }
 
@@ -290,24 +293,40 @@ write_bench(const Bench *b, const char *path, Err *e)
 
 /* ---- the command ---- */
 
+/* What is timed: the program, and where it ends a step of several parts, those before it. */
+static bool
+find_step(Bench *b, Err *e)
+{
+	Session *s = &b->s;
+	Step *step = &b->step;
+	if (!(step->train = b->p = session_program(s, b->o->program, b->o->batch, e)))
+		return false;
+	if (!strcmp(b->p->name, "accumulate"))
+		return fail(e, "--program accumulate: it is part of a step: program train is timed with it");
+	step->parts = s->train && !strcmp(b->p->name, "train") ? s->train->accumulate : 1;
+	b->rows = b->p->batch * step->parts;
+	return step->parts == 1 || (step->accumulate = session_program(s, "accumulate", b->p->batch, e));
+}
+
 static bool
 bench(Bench *b, Err *e)
 {
 	Session *s = &b->s;
 	const Options *o = b->o;
-	if (!session_open(s, o, NULL, e) || !(b->p = session_program(s, o->program, o->batch, e)))
+	if (!session_open(s, o, NULL, e) || !find_step(b, e))
 		return false;
 	if (o->synthetic)
-		make_columns(s, o->rows > b->p->batch ? o->rows : b->p->batch);
+		make_columns(s, o->rows > b->rows ? o->rows : b->rows);
 	else if (!session_build(s, o, NULL, e))
 		return false;
-	int64_t rows = s->data.split[1] - s->data.split[0], per_epoch = rows / b->p->batch;
+	int64_t rows = s->data.split[1] - s->data.split[0], per_epoch = rows / b->rows;
+	const PlanProgram *p[] = {b->p, b->step.accumulate};
 	if (per_epoch < 1 && !strcmp(b->p->name, "train"))
-		return fail(e, "%s: the batch of %lld is larger than the training split of %lld rows: try --synthetic", s->path,
-		            (long long)b->p->batch, (long long)rows);
-	bool ok = session_allocate(s, &b->p, 1, true, e) && session_init(s, e) && session_set(s, RUN_STEPS_PER_EPOCH, per_epoch, e) &&
+		return fail(e, "%s: the %lld rows of a step are more than the training split of %lld: try --synthetic", s->path, (long long)b->rows,
+		            (long long)rows);
+	bool ok = session_allocate(s, p, b->step.accumulate ? 2 : 1, true, e) && session_init(s, e) && session_set(s, RUN_STEPS_PER_EPOCH, per_epoch, e) &&
 	          session_set(s, RUN_TOTAL_STEPS, per_epoch * (s->train ? s->train->epochs : 1), e) &&
-	          session_rows(s, s->data.split[0], rows, e) && (b->x = session_prepare(s, b->p, e)) && time_steps(b, e);
+	          session_rows(s, s->data.split[0], rows, e) && step_prepare(&b->step, s, e) && time_steps(b, e);
 	if (!ok)
 		return false;
 	print_bench(b);
@@ -321,8 +340,7 @@ run_bench(const Options *o, int *status, Err *e)
 	b->o = o;
 	*status = 0;
 	bool ok = bench(b, e);
-	if (b->x)
-		b->s.device->drop(b->s.device, b->x);
+	step_drop(&b->step, &b->s);
 	free(b->ms);
 	free(b->time);
 	free(b->critical);

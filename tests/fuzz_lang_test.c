@@ -198,6 +198,8 @@ lower_model(Arena *a, Lib *l, const Model *m)
 		if (!lib_load(l, m->ops[i]))
 			return true;
 	Graph *g = build_train(a, l, m), *e = g ? build_eval(a, l, m, g, 4) : NULL;
+	if (g && m->train.accumulate > 1)
+		build_accumulate(a, l, m, g);
 	if (e) {
 		graph_verify(g, "build");
 		graph_verify(e, "build");

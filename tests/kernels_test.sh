@@ -1,5 +1,5 @@
 #!/bin/bash
-# Every CUDA kernel of every model in models/, in fp32, tf32 and bf16, compiles for sm_80 and sm_90 and spills no register.
+# Every CUDA kernel of every model in models/, and of one with every option of training, in fp32, tf32 and bf16, compiles for sm_80 and sm_90 and spills no register.
 # A source that has passed is not compiled again: $BUILD/kernels has an empty file for each, named by its hash.
 # Usage: kernels_test.sh [CHECK], the program of kernels_check.c. $MMC is mmc, $BUILD the build folder.
 set -u
@@ -27,7 +27,7 @@ export -f compile
 nvrtc=$("$check")
 export nvrtc check kept=$build/kernels
 
-for m in models/*.yaml; do
+for m in models/*.yaml tests/models/training.yaml; do
 	for p in fp32 tf32 bf16; do
 		src=$tmp/$(basename "$m" .yaml).$p
 		if ! "$mmc" "$m" --target cuda --precision $p --no-trace --emit-src "$src" -o "$tmp/plan.bin" >"$tmp/log" 2>&1; then

@@ -45,7 +45,7 @@ for d in "${devices[@]}"; do
 		# shellcheck disable=SC2086
 		forecast tests/models/tiny.yaml "$d" $o
 	done
-	for m in models/*.yaml; do # of those whose data is here
+	for m in models/*.yaml tests/models/training.yaml; do # of those whose data is here
 		if "$mmc" "$m" --target cpu -o "$tmp/plan.bin" >"$tmp/log" 2>&1 && "$mmrun" train "$tmp/plan.bin" --device cpu --max-steps 1 -o "$tmp/run" \
 			--report /dev/null 2>&1 | grep -q 'cannot open'; then
 			continue

@@ -428,7 +428,10 @@ test_sections(void)
 
 	BREAK("training: epochs -1", p->train->epochs = -1);
 	BREAK("batch 0", p->train->batch = 0);
+	BREAK("accumulate 0", p->train->accumulate = 0);
 	BREAK("losses 0", p->train->nlosses = 0);
+	BREAK("factor 1, patience 0", p->train->plateau_on = "val.loss", p->train->plateau_factor = 1);
+	BREAK("a mean of dense.w, but not among the parameters", p->state[2].like = "dense.w");
 	BREAK("state run.log is not f32 [4, 2]", p->state[3].dim[1] = 1);
 	BREAK("two target sets are named cuda", p->set[1].target = "cuda");
 	BREAK("two programs are named eval (batch 4)", p->set[1].program[1].batch = 4);

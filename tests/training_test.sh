@@ -91,6 +91,9 @@ model parts2 "batch: 8, accumulate: 2, $rest"
 fails 2 "trained with accumulate 4, the plan's is 2: a resume must keep it" "$mmrun" train parts2.bin -o parts --device "$device" --resume
 model large "batch: 8, accumulate: 50, $rest"
 fails 2 'a step of 50 batches of 8 is more than the training split of 320 rows' "$mmrun" train large.bin -o large --device "$device"
+run 'a step of parts is timed' "$mmrun" bench parts.bin --synthetic --rows 7 --device "$device" --windows 1
+says 'a step is 4 batches'
+fails 2 'program train is timed with it' "$mmrun" bench parts.bin --synthetic --device "$device" --program accumulate
 # Random numbers differ from part to part: equal ones would make dropout the same in all.
 drop='dropout(trunk, 0.5) |> dense(1)'
 model dropped "batch: 8, accumulate: 4, optimizer: sgd(lr=1e-2)" "$drop"
@@ -174,8 +177,9 @@ head -n $((first * 20 + 1)) plateau.csv | cmp -s - one && ok || bad 'the rate ch
 head -n $((first * 20 + 3)) steep.csv | tail -n 1 >one
 head -n $((first * 20 + 3)) plateau.csv | tail -n 1 >three
 other one three 'the rate is not lower after the plateau'
-# Stopped in the epoch after a cut, in the cooldown, and at the end of an epoch.
-train plateau resumed --epochs 25 --max-steps $((first * 20 + 7))
+# Stopped before a cut, one epoch without improvement behind; in the epoch after it, in the cooldown; and at the end of an epoch.
+train plateau resumed --epochs 25 --max-steps $((first * 20 - 7))
+train plateau resumed --epochs 25 --max-steps $((first * 20 + 7)) --resume
 train plateau resumed --epochs 25 --max-steps $((first * 20 + 20)) --resume
 train plateau resumed --epochs 25 --resume
 same plateau/last.safetensors resumed/last.safetensors 'a resumed plateau'

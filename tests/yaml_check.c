@@ -139,7 +139,7 @@ print_model(const Model *m)
 		print_expr(m->net[i].name, m->net[i].expr);
 	for (int i = 0; i < m->nloss; i++) {
 		const LossEntry *e = &m->loss[i];
-		printf("loss %s: weight %g positive %g%s\n", e->name, e->weight, e->positive_weight, e->balanced ? " balanced" : "");
+		printf("loss %s: weight %g%s positive %g%s\n", e->name, e->weight, e->learned ? " learned" : "", e->positive_weight, e->balanced ? " balanced" : "");
 		print_expr("  of", e->of);
 		print_expr("  loss", e->loss);
 		if (e->predict)
@@ -148,6 +148,14 @@ print_model(const Model *m)
 	printf("train %lld epochs of %lld x %lld, seed %llu, stop on %s patience %lld maximize %u, log %lld, clip %g\n",
 		(long long)t->epochs, (long long)t->accumulate, (long long)t->batch, (unsigned long long)t->seed, t->stop_on, (long long)t->patience,
 		t->maximize, (long long)t->log_steps, m->clip_norm);
+	if (*t->plateau_on)
+		printf("  plateau of %s: factor %g patience %lld threshold %g cooldown %lld floor %g maximize %u\n", t->plateau_on, t->plateau_factor,
+			(long long)t->plateau_patience, t->plateau_threshold, (long long)t->plateau_cooldown, t->plateau_floor, t->plateau_maximize);
+	if (m->ema > 0)
+		printf("  ema %g\n", m->ema);
+	for (int i = 0; i < m->ngroup; i++)
+		printf("  group %s (%d:%d): lr %g decay %g%s\n", m->group[i].params, m->group[i].loc.line, m->group[i].loc.col, m->group[i].lr,
+			m->group[i].decay, m->group[i].freeze ? " frozen" : "");
 	for (uint32_t i = 0; i < t->nlosses; i++)
 		printf("  log %s\n", t->losses[i]);
 	print_expr("optimizer", m->optimizer);
