@@ -588,7 +588,14 @@ choose_serial(Kernel *k)
 		k->serial = true;
 }
 
-/* A state stored in place is read at the very element that is written, or another thread might read it too late. */
+static bool
+loads_state(const LVal *v, int state)
+{
+	return v->kind == LV_LOAD && v->base->op == P_state && v->base->at[0] == state;
+}
+
+/* A state stored in place is read at the very element that is written, or another thread might read it too late; and in no walk
+   along the row that comes after the one that writes it, where loads are repeated. */
 static void
 check_in_place(Kernel *k)
 {
@@ -596,8 +603,11 @@ check_in_place(Kernel *k)
 		int state = k->fusion->layout[k->store[s].node->id].state;
 		for (int i = 0; state >= 0 && i < k->nval; i++) {
 			LVal *v = k->val[i];
-			if (v->kind == LV_LOAD && v->base->op == P_state && v->base->at[0] == state && v->ix != k->store[s].ix)
+			if (loads_state(v, state) && v->ix != k->store[s].ix)
 				give_up(k, "a state is read elsewhere than where it is written");
+			for (int j = 0; j < v->nin && v->level > k->store[s].val->level; j++)
+				if (loads_state(v->in[j], state))
+					give_up(k, "a state is read after it is written");
 		}
 	}
 }
