@@ -285,6 +285,48 @@ check_fetch(const Node *n)
 	return NULL;
 }
 
+/* x is what a step has of it, with `outer` dims in front. */
+static bool
+fits_step(const Node *whole, int outer, DType dt, const int64_t *dim, int nd)
+{
+	return whole->dt == dt && whole->nd == nd + outer && !memcmp(whole->dim + outer, dim, (size_t)nd * sizeof *dim);
+}
+
+static const char *
+check_scan(const Node *n)
+{
+	const Graph *b = n->body;
+	int64_t nother = n->nat - 3, ncarry = n->nin - nother;
+	if (n->nd || nother < 0 || ncarry < 1 || n->at[0] < 1 || n->at[1] < 0 || n->at[1] > 1 || n->at[2] != ncarry)
+		return "needs at=[steps, reverse, carries, ..], then for each operand behind the carries whether it is a sequence";
+	if (!b || b->ninput != n->nin || b->noutput < ncarry)
+		return "has another number of carries in its body";
+	for (int i = 0; i < b->noutput; i++)
+		if (b->output[i].node->nd == MAXDIM)
+			return "has a value of too many dims: the results have one more";
+	for (int i = 0; i < n->nin; i++) {
+		const GInput *in = &b->input[i];
+		bool seq = scan_is_seq(n, i);
+		if (!fits_step(n->in[i], seq, in->dt, in->dim, in->nd) || (seq && n->in[i]->dim[0] != n->at[0]))
+			return "has an operand that does not fit its body";
+		if (i < ncarry && !fits_step(b->output[i].node, 0, in->dt, in->dim, in->nd))
+			return "has a carry that changes its shape or type";
+	}
+	return NULL;
+}
+
+static const char *
+check_result(const Node *n)
+{
+	const Node *scan = n->in[0];
+	if (scan->op != P_scan || n->nat != 1 || n->at[0] < 0 || n->at[0] >= scan->body->noutput)
+		return "needs a scan and at=[one of its carries and what it emits]";
+	const Node *y = scan->body->output[n->at[0]].node;
+	if (!fits_step(n, 1, y->dt, y->dim, y->nd) || n->dim[0] != scan_steps(scan) + (n->at[0] < scan_ncarry(scan)))
+		return "is not [steps, ..] of what the scan emits, or [steps + 1, ..] of a carry";
+	return NULL;
+}
+
 typedef const char *CheckFn(const Node *n);
 /* By primitive, else by kind; none: only the type is checked. */
 static CheckFn *const by_prim[NPRIM] = {
@@ -294,6 +336,7 @@ static CheckFn *const by_prim[NPRIM] = {
 static CheckFn *const by_kind[] = {
 	[K_ELEM] = check_elem, [K_LEAF] = check_leaf, [K_REDUCE] = check_reduce, [K_DOT] = check_dot, [K_GATHER] = check_gather,
 	[K_SCATTER] = check_scatter, [K_SORT] = check_sort, [K_FOLD] = check_fold, [K_CONCAT] = check_concat, [K_RANDOM] = check_random, [K_FETCH] = check_fetch,
+	[K_SCAN] = check_scan, [K_RESULT] = check_result,
 };
 
 const char *

@@ -464,7 +464,7 @@ graph_verify(Graph *g, const char *pass)
 		if (wrong)
 			bug("after %s: v%d: %s %s", pass, i, prim_info[n->op].name, wrong);
 		if (n->op == P_scan)
-			scan_verify(n, pass);
+			graph_verify(n->body, pass);
 	}
 	for (int i = 0; i < g->nstate; i++) {
 		const GState *s = &g->state[i];
@@ -531,7 +531,7 @@ print_scan(FILE *f, const Node *n, int indent)
 	for (int i = 0; i < count; i++)
 		print_node(f, v[i], indent + 2);
 	for (int i = 0; i < n->body->noutput; i++)
-		fprintf(f, "%*s%s v%d\n", indent + 2, "", i < scan_ncarry(n) ? "next" : "emit", n->body->output[i].node->id);
+		fprintf(f, "%*s%s(v%d)\n", indent + 2, "", i < scan_ncarry(n) ? "next" : "emit", n->body->output[i].node->id);
 	fprintf(f, "%*s}\n", indent, "");
 }
 

@@ -53,7 +53,7 @@ typedef enum AstKind {
 	A_FORMAL,/* s; isint: variadic; kid[0] default or NULL; kid[1..] A_AXIS if it is a tensor (flag) */
 	A_DEF,   /* s the name; def: "op" "loss" "optimizer" "schedule" "grad"; kid[0] body; kid[1..] formals; sig, doc */
 	A_TEST,  /* kid[0] the expression */
-	A_TYPED, /* s: dtype[dims] = kid[0], a line of graph text; kid[1..] the dims; t the dtype's name */
+	A_TYPED, /* s: dtype[dims] = kid[0], a line of graph text; kid[1..] the dims; t the dtype's name. A scan's call ends with an A_BLOCK */
 } AstKind;
 
 typedef struct Ast Ast;
@@ -333,7 +333,6 @@ int scan_ncarry(const Node *scan);
 bool scan_is_seq(const Node *scan, int operand);
 Node *scan_part(Graph *g, Node *scan, Node *history, bool after); /* [steps, ..]: before or after each step */
 Node *scan_slot(Graph *g, Node *history, int64_t at);             /* one place of a history */
-void scan_verify(const Node *scan, const char *pass);
 
 /* ---- scan_lift.c ---- */
 

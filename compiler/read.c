@@ -4,6 +4,14 @@
        x: f32[2, 3] = input("x")                      inputs, parameters and states are declared in order, by a text
        v0: f32[2, 3] = input(at=[0])                  nodes: a name, its type and shape, a primitive of named operands
        v1: f32[] = reduce_sum(v0, at=[0, 1])
+       s: f32[] = scan(v1, v0, at=[2, 0, 1, 1]) {     a loop: inits of carries, then what else a step reads; see ops/prim.def
+         c: f32[] = input(at=[0])                     input k is operand k, of a sequence its part
+         x: f32[3] = input(at=[1])
+         d: f32[] = reduce_sum(x, at=[0])
+         next(d)                                      a carry's value after the step, in the order of the carries
+         emit(c)                                      another result
+       }
+       r: f32[3] = result(s, at=[0])
        update(0, v1)                                  the value of state 0 after the step
        output("y", "value", v1)
      }
@@ -26,6 +34,7 @@ typedef struct Name {
 typedef struct Reader {
 	Arena *arena;
 	Graph *g;
+	bool body;        /* one step of a scan */
 	Name *name[1024]; /* by hash */
 } Reader;
 
@@ -215,23 +224,26 @@ find_prim(const Ast *call, Prim *op)
 	return false;
 }
 
-/* Fills t's operands; quiet where one comes from a line that was wrong. */
+/* The node of the line above that e names; quiet, and NULL, where that line was wrong. */
+static Node *
+read_operand(Reader *r, const Ast *e)
+{
+	Name *n = e->kind == A_NAME ? find_name(r, e->s) : NULL;
+	if (!n)
+		error_at(e->loc, e->kind == A_NAME ? "no line above makes '%s'" : "operands are names of lines above", e->s);
+	return n ? n->node : NULL;
+}
+
 static bool
 read_operands(Reader *r, const Ast *call, Node *t)
 {
 	t->in = arena_alloc(r->arena, (size_t)call->nkid * sizeof *t->in);
 	for (int i = 0; i < call->nkid; i++) {
 		const Ast *e = call->kid[i];
-		Name *n = e->kind == A_NAME ? find_name(r, e->s) : NULL;
-		if (e->kind == A_NAMED)
+		if (e->kind == A_NAMED || e->kind == A_BLOCK)
 			continue;
-		if (!n) {
-			error_at(e->loc, e->kind == A_NAME ? "no line above makes '%s'" : "operands are names of lines above", e->s);
+		if (!(t->in[t->nin++] = read_operand(r, e)))
 			return false;
-		}
-		if (!n->node)
-			return false;
-		t->in[t->nin++] = n->node;
 	}
 	return true;
 }
@@ -283,6 +295,63 @@ check_declared(const Graph *g, const Node *t, Loc l)
 	return same;
 }
 
+static void read_typed(Reader *r, const Ast *line);
+
+/* Input k of a step is operand k of the scan; of a sequence, its part. Attributes are not checked yet. */
+static void
+declare_operands(Graph *body, const Node *scan)
+{
+	int ncarry = scan->nin - (scan->nat - 3);
+	for (int i = 0; i < scan->nin; i++) {
+		const Node *x = scan->in[i];
+		bool seq = x->nd && i >= ncarry && scan->at[3 + i - ncarry];
+		GInput in = {.name = "", .dt = x->dt, .nd = x->nd - seq};
+		memcpy(in.dim, x->dim + seq, (size_t)in.nd * sizeof *in.dim);
+		graph_input(body, in);
+	}
+}
+
+/* One step of a scan. */
+static Graph *
+read_body(Reader *outer, const Ast *block, const Node *scan)
+{
+	int before = error_count(), next = 0;
+	Reader *r = arena_alloc(outer->arena, sizeof *r);
+	r->arena = outer->arena;
+	r->g = graph_new(r->arena, "step");
+	r->body = true;
+	declare_operands(r->g, scan);
+	for (int i = 0; i < block->nkid; i++) {
+		const Ast *line = block->kid[i];
+		bool is_next = line->kind == A_CALL && !strcmp(line->s, "next") && line->nkid == 1;
+		if (line->kind == A_TYPED) {
+			read_typed(r, line);
+		} else if ((is_next && next == r->g->noutput) || line->kind == A_EMIT) {
+			Node *n = read_operand(r, line->kid[0]);
+			next += is_next;
+			if (n)
+				graph_output(r->g, "", "", n);
+		} else {
+			error_at(line->loc, "a line of a step is NAME: TYPE = .., next(NAME) for each carry, then emit(NAME) for what else leaves it");
+		}
+	}
+	if (error_count() == before && scan->nat > 2 && next != scan->at[2])
+		error_at(block->loc, "a scan of %ld carries has as many lines next(NAME), not %d", (long)scan->at[2], next);
+	return error_count() == before ? r->g : NULL;
+}
+
+/* A scan has a body, and nothing else has; false: that was wrong, and is reported. */
+static bool
+take_body(Reader *r, const Ast *call, Node *t)
+{
+	const Ast *block = call->nkid && call->kid[call->nkid - 1]->kind == A_BLOCK ? call->kid[call->nkid - 1] : NULL;
+	if ((t->op == P_scan) == !block || (block && r->body)) {
+		error_at(call->loc, block ? "a scan cannot be in a scan" : "a scan needs a step: scan(.., at=[..]) { .. }");
+		return false;
+	}
+	return !block || (t->body = read_body(r, block, t));
+}
+
 static Node *
 read_node(Reader *r, const Ast *line, DType dt, const int64_t *dim, int nd)
 {
@@ -296,7 +365,7 @@ read_node(Reader *r, const Ast *line, DType dt, const int64_t *dim, int nd)
 			error_at(call->loc, "const takes one number");
 			return NULL;
 		}
-	} else if (!read_operands(r, call, &t) || !read_attributes(r, call, &t)) {
+	} else if (!read_operands(r, call, &t) || !read_attributes(r, call, &t) || !take_body(r, call, &t)) {
 		return NULL;
 	}
 	const char *wrong = node_check(&t);
@@ -307,6 +376,8 @@ read_node(Reader *r, const Ast *line, DType dt, const int64_t *dim, int nd)
 	if (!check_declared(r->g, &t, line->loc))
 		return NULL;
 	r->g->loc = line->loc;
+	if (t.op == P_scan)
+		return mk_scan(r->g, t.in, t.nin, t.at, t.nat, t.body);
 	Node *n = node_new(r->g, t.op, t.dt, t.in, t.nin, t.dim, t.nd, t.at, t.nat, t.op == P_const && dt == DT_F32 ? (float)t.f : t.f);
 	if (!same_type(n, dt, dim, nd))
 		bug("graph text: %s is not as its line says", call->s);
@@ -326,6 +397,8 @@ read_typed(Reader *r, const Ast *line)
 	bool ok = read_dtype(line, &dt) && read_dims(line->kid + 1, nd, line->loc, dim), given = call->kind == A_CALL && call->nkid && call->kid[0]->kind == A_STR;
 	if (ok && call->kind != A_CALL)
 		error_at(call->loc, "a primitive of names is needed here: %s: f32[2] = neg(x)", line->s);
+	else if (ok && given && r->body)
+		error_at(call->loc, "a step reads the scan's operands: x: f32[2] = input(at=[0])");
 	else if (ok && given)
 		declare(r, line, dt, dim, nd);
 	else if (ok)
@@ -353,13 +426,11 @@ read_root(Reader *r, const Ast *call)
 		error_at(call->loc, "a line is NAME: TYPE = .., update(STATE, NAME) or output(\"NAME\", \"ROLE\", NAME)");
 		return;
 	}
-	Name *n = find_name(r, call->kid[last]->s);
+	Node *n = read_operand(r, call->kid[last]);
 	if (!n)
-		error_at(call->kid[last]->loc, "no line above makes '%s'", call->kid[last]->s);
-	if (!n || !n->node)
 		return;
 	if (output) {
-		graph_output(g, call->kid[0]->s, call->kid[1]->s, n->node);
+		graph_output(g, call->kid[0]->s, call->kid[1]->s, n);
 		return;
 	}
 	int64_t i;
@@ -367,10 +438,23 @@ read_root(Reader *r, const Ast *call)
 		return;
 	if (i < 0 || i >= g->nstate)
 		error_at(call->kid[0]->loc, "state %ld is not declared", (long)i);
-	else if (!same_type(n->node, g->state[i].dt, g->state[i].dim, g->state[i].nd))
+	else if (!same_type(n, g->state[i].dt, g->state[i].dim, g->state[i].nd))
 		error_at(call->loc, "the update of state %ld has another type", (long)i);
 	else
-		g->state[i].update = n->node;
+		g->state[i].update = n;
+}
+
+/* Random sites that a graph's nodes, and the steps of its scans, name. */
+static int
+count_sites(const Graph *g)
+{
+	int n = 0;
+	for (int i = 0; i < g->nnode; i++) {
+		const Node *x = g->node[i];
+		int k = x->op == P_random ? (int)x->at[0] + 1 : x->op == P_scan ? count_sites(x->body) : 0;
+		n = k > n ? k : n;
+	}
+	return n;
 }
 
 static Graph *
@@ -395,9 +479,7 @@ read_graph(Arena *a, const Ast *def)
 		else
 			error_at(line->loc, "a line is NAME: TYPE = .., update(STATE, NAME) or output(\"NAME\", \"ROLE\", NAME)");
 	}
-	for (int i = 0; i < r->g->nnode; i++)
-		if (r->g->node[i]->op == P_random && r->g->node[i]->at[0] >= r->g->nsite)
-			r->g->nsite = (int)r->g->node[i]->at[0] + 1;
+	r->g->nsite = count_sites(r->g);
 	return r->g;
 }
 

@@ -641,22 +641,3 @@ scan_slot(Graph *g, Node *history, int64_t at)
 {
 	return mk_reshape(g, cut(g, history, at, 1), history->dim + 1, history->nd - 1);
 }
-
-void
-scan_verify(const Node *n, const char *pass)
-{
-	Graph *b = n->body;
-	int ncarry = scan_ncarry(n);
-	if (b->ninput != n->nin || b->noutput < ncarry || n->nat != 3 + n->nin - ncarry || scan_steps(n) < 1)
-		bug("after %s: v%d: bad scan", pass, n->id);
-	for (int i = 0; i < n->nin; i++) {
-		const GInput *in = &b->input[i];
-		int seq = scan_is_seq(n, i);
-		const Node *x = n->in[i], *y = i < ncarry ? b->output[i].node : NULL;
-		if (x->nd != in->nd + seq || memcmp(x->dim + seq, in->dim, (size_t)in->nd * sizeof *in->dim) || x->dt != in->dt || (seq && x->dim[0] != scan_steps(n)))
-			bug("after %s: v%d: operand %d of the scan does not fit its body", pass, n->id, i);
-		if (y && (y->nd != in->nd || memcmp(y->dim, in->dim, (size_t)in->nd * sizeof *in->dim) || y->dt != in->dt))
-			bug("after %s: v%d: carry %d of the scan changes its shape", pass, n->id, i);
-	}
-	graph_verify(b, pass);
-}

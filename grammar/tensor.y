@@ -79,6 +79,10 @@ decl: NAME '[' axes ']' '=' expr { $$ = ast_list(p, A_PARAM, @1, $1, $6, $3); }
 stmt: NAME '=' expr { $$ = MK(A_LET, @1, $1, 1, $3); }
     | NAME SET expr { $$ = MK(A_SET, @1, $1, 1, $3); }
     | NAME ':' NAME '[' dims ']' '=' expr { $$ = ast_list(p, A_TYPED, @1, $1, $8, $5); $$->t = $3; }
+    | NAME ':' NAME '[' dims ']' '=' SCAN '(' args ')' block {
+		$$ = ast_list(p, A_TYPED, @1, $1, ast_list(p, A_CALL, @8, "scan", NULL, items_add(p, $10, $12)), $5);
+		$$->t = $3;
+	}
     | EMIT expr     { $$ = MK(A_EMIT, @1, NULL, 1, $2); }
     | expr ;
 dims: %empty { $$ = items_new(p, NULL); } | elements ;

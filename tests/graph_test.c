@@ -48,25 +48,30 @@ print_text(Graph *g)
 	return s;
 }
 
-/* Names v12, v30, .. become v0, v1, .. in the order of their lines: text that does not hang on nodes nobody reads. */
+/* Names v12, v30, .. become v0, v1, .. in the order of their lines: text that does not hang on nodes nobody reads. The step of a
+   scan has names of its own. */
 static char *
 renumber(const char *s)
 {
 	Text t = {0};
-	int *number = NULL, n = 0, cap = 0;
+	int *number = NULL, n = 0, cap = 0, outer = 0, first = 0; /* names of the graph while in a step; of the step the first */
 	bool quoted = false;
 	for (const char *p = s; *p; p++) {
+		if (!quoted && *p == '{' && p[-1] == ' ' && n)
+			outer = first = n;
+		if (!quoted && *p == '}' && first)
+			n = outer, first = 0;
 		bool name = !quoted && *p == 'v' && p[1] >= '0' && p[1] <= '9' && (p == s || strchr(" (", p[-1]));
 		quoted ^= *p == '"';
 		text_add(&t, p, 1);
 		if (!name)
 			continue;
-		int id = atoi(p + 1), k = 0;
+		int id = atoi(p + 1), k = first;
 		while (k < n && number[k] != id)
 			k++;
 		if (k == n)
 			VEC_PUSH(number, n, cap) = id;
-		text_printf(&t, "%d", k);
+		text_printf(&t, "%d", k - first);
 		p += strspn(p + 1, "0123456789");
 	}
 	char *r = arena_strdup(&arena, t.s);
@@ -86,9 +91,6 @@ read_text(const char *path, const char *text)
 static void
 round_trip(const char *where, Graph *g)
 {
-	for (int i = 0; i < g->nnode; i++)
-		if (g->node[i]->op == P_scan) /* its body is printed, but not yet read */
-			return;
 	char *text = renumber(print_text(g));
 	Graph *again = read_text(where, text);
 	if (!again) {
