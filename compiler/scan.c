@@ -327,7 +327,7 @@ stacked_view(Scan *s, Node *n)
 		memcpy(at, n->at, sizeof *at * 3);
 		at[0]++;
 	} else { /* one attribute a dim, or two lists of them */
-		int lists = n->op == P_slice ? 2 : 1;
+		int lists = n->op == P_slice || n->op == P_pad ? 2 : 1;
 		for (int k = 0; k < lists; k++) {
 			at[k * (n->nd + 1)] = k; /* from place 0, by steps of 1 */
 			for (int i = 0; i < n->nd; i++) {
