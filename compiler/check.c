@@ -301,6 +301,9 @@ check_scan(const Node *n)
 		return "needs at=[steps, reverse, carries, ..], then for each operand behind the carries whether it is a sequence";
 	if (!b || b->ninput != n->nin || b->noutput < ncarry)
 		return "has another number of carries in its body";
+	for (int i = 0; i < b->nnode; i++)
+		if (b->node[i]->op == P_random)
+			return "has random numbers in its step: those of all steps are made before it";
 	for (int i = 0; i < b->noutput; i++)
 		if (b->output[i].node->nd == MAXDIM)
 			return "has a value of too many dims: the results have one more";

@@ -419,7 +419,8 @@ graph_map(Graph *g, MapFn f, void *ctx)
 	to->batch = g->batch;
 	to->nsite = g->nsite;
 	to->param = g->param, to->nparam = to->capparam = g->nparam;
-	to->input = g->input, to->ninput = to->capinput = g->ninput;
+	for (int i = 0; i < g->ninput; i++) /* a list of its own: f may change sizes */
+		graph_input(to, g->input[i]);
 	for (int i = 0; i < g->nstate; i++) {
 		graph_state(to, g->state[i]);
 		to->state[i].update = NULL;
@@ -434,11 +435,9 @@ graph_map(Graph *g, MapFn f, void *ctx)
 			image[x->id] = map_scan(to, x, ops, v, n, place, f, ctx);
 			continue;
 		}
-		if (x->op == P_result) { /* its body may give it out in another type than it had */
-			image[x->id] = mk_cast(to, mk_result(to, ops[0], place[x->id]), x->dt);
-			continue;
-		}
 		Node *y = f ? f(to, x, ops, ctx) : NULL;
+		if (!y && x->op == P_result) /* its body may give it out in another type than it had */
+			y = mk_cast(to, mk_result(to, ops[0], place[x->id]), x->dt);
 		image[x->id] = y ? y : node_new(to, x->op, x->dt, ops, x->nin, x->dim, x->nd, x->at, x->nat, x->f);
 	}
 	for (int i = 0; i < g->nstate; i++)

@@ -340,16 +340,16 @@ read_body(Reader *outer, const Ast *block, const Node *scan)
 	return error_count() == before ? r->g : NULL;
 }
 
-/* A scan has a body, and nothing else has; false: that was wrong, and is reported. */
 static bool
 take_body(Reader *r, const Ast *call, Node *t)
 {
-	const Ast *block = call->nkid && call->kid[call->nkid - 1]->kind == A_BLOCK ? call->kid[call->nkid - 1] : NULL;
-	if ((t->op == P_scan) == !block || (block && r->body)) {
-		error_at(call->loc, block ? "a scan cannot be in a scan" : "a scan needs a step: scan(.., at=[..]) { .. }");
+	if (t->op != P_scan)
+		return true;
+	if (r->body) {
+		error_at(call->loc, "a scan inside a scan");
 		return false;
 	}
-	return !block || (t->body = read_body(r, block, t));
+	return (t->body = read_body(r, call->kid[call->nkid - 1], t));
 }
 
 static Node *

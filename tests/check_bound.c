@@ -6,6 +6,8 @@
      y = a < b      err(y) = 1 where |a - b| <= err(a) + err(b): a branch that rounding can turn
      y = sum(x)     err(y) = sum(err(x)) + n u sum(|x|), whatever the order
 
+   The bounds of a scan are carried and emitted beside its values.
+
    u = 2^-24. Functions are within 4 ulp on every target (ops/kernels/prelude.c and .cu say how far each is). What depends
    on a branch that can turn is bounded by how far the arms are apart; ids that can turn have no bound. */
 #include <math.h>
@@ -17,9 +19,8 @@
 #define NONE (BOUND_NONE * 10)
 #define TINY 0x1p-126 /* results below the normal floats may be flushed */
 
-typedef struct Bound {
-	Graph *g;
-	Node **err; /* by id of the graph that is analysed */
+typedef struct Bound { /* by id of the graph that is analysed */
+	Node **value, **err;
 } Bound;
 
 static bool is_float(DType t) { return t == DT_F32 || t == DT_BF16 || t == DT_F16; }
@@ -217,30 +218,111 @@ bound(Graph *g, const Node *n, Node **a, Node **e, Node *y)
 	}
 }
 
-static Node *
-bound_node(Graph *to, Node *n, Node **in, void *ctx)
+static void bound_graph_nodes(Graph *to, Graph *g, Bound *b);
+
+static Bound
+new_bound(const Graph *g)
 {
-	Bound *b = ctx;
-	Node **e = arena_alloc(to->arena, (size_t)n->nin * sizeof *e);
-	for (int i = 0; i < n->nin; i++)
-		e[i] = b->err[n->in[i]->id];
-	Node *y = node_new(to, n->op, n->dt, in, n->nin, n->dim, n->nd, n->at, n->nat, n->f);
-	b->err[n->id] = bound(to, n, in, e, y);
-	return y;
+	size_t size = (size_t)g->nnode * sizeof(Node *);
+	return (Bound){arena_alloc(g->arena, size), arena_alloc(g->arena, size)};
+}
+
+/* The part of a whole at this step; of one without errors it has none, too. */
+static Node *
+part(Graph *to, Scan *s, Node *whole)
+{
+	return is_zero(whole) ? mk_const(to, whole->dt, 0, whole->dim + 1, whole->nd - 1) : scan_seq(s, whole);
+}
+
+/* What a step reads, as it is in the graph of bounds; carry 2 k is the scan's carry k, 2 k + 1 its error. */
+static Bound
+bound_operands(Graph *to, const Node *n, const Bound *outer, Scan *s)
+{
+	Node **in = arena_alloc(to->arena, (size_t)n->nin * sizeof *in);
+	for (int i = 0; i < n->nin; i++) /* made now, where the step reads nothing of it */
+		in[i] = mk_input(n->body, i);
+	Bound b = new_bound(n->body);
+	for (int i = 0; i < n->nin; i++) {
+		Node *x = in[i], *value = outer->value[n->in[i]->id], *err = outer->err[n->in[i]->id];
+		bool carry = i < scan_ncarry(n), seq = scan_is_seq(n, i);
+		b.value[x->id] = carry ? scan_carry(s, value) : seq ? scan_seq(s, value) : value;
+		b.err[x->id] = carry ? scan_carry(s, err) : seq ? part(to, s, err) : err;
+	}
+	return b;
+}
+
+/* Results of scan n go where those of number k are: values and errors, in turn. */
+static void
+bound_scan(Graph *to, const Node *n, const Bound *outer, Node **result)
+{
+	Graph *g = n->body;
+	Scan *s = scan_begin(to, scan_steps(n), scan_reverse(n));
+	Bound b = bound_operands(to, n, outer, s);
+	int *want = arena_alloc(to->arena, 2 * (size_t)g->noutput * sizeof *want);
+	bound_graph_nodes(to, g, &b);
+	for (int k = 0; k < 2 * g->noutput; k++) {
+		int id = g->output[k / 2].node->id;
+		Node *y = (k % 2 ? b.err : b.value)[id];
+		if (k / 2 < scan_ncarry(n)) {
+			scan_next(s, k, y);
+			scan_keep(s, k);
+		} else {
+			want[k] = scan_want(s, y, false);
+		}
+	}
+	scan_end(s);
+	for (int k = 0; k < 2 * g->noutput; k++)
+		result[k] = k / 2 < scan_ncarry(n) ? scan_history(s, k) : scan_value(s, want[k]);
+}
+
+/* Values and bounds of the nodes that g reaches; those of a step's inputs are there already. */
+static void
+bound_graph_nodes(Graph *to, Graph *g, Bound *b)
+{
+	int n;
+	Node **v = graph_reach(g, &n);
+	Node ***result = arena_alloc(g->arena, (size_t)g->nnode * sizeof *result);
+	for (int i = 0; i < n; i++) {
+		Node *x = v[i], **a = arena_alloc(to->arena, 2 * (size_t)x->nin * sizeof *a + 1), **e = a + x->nin;
+		for (int k = 0; k < x->nin; k++) {
+			a[k] = b->value[x->in[k]->id];
+			e[k] = b->err[x->in[k]->id];
+		}
+		if (x->op == P_scan) {
+			result[x->id] = arena_alloc(to->arena, 2 * (size_t)x->body->noutput * sizeof(Node *));
+			bound_scan(to, x, b, result[x->id]);
+		} else if (x->op == P_result) {
+			b->value[x->id] = result[x->in[0]->id][2 * x->at[0]];
+			b->err[x->id] = result[x->in[0]->id][2 * x->at[0] + 1];
+		} else if (!b->value[x->id]) {
+			Node *y = node_new(to, x->op, x->dt, a, x->nin, x->dim, x->nd, x->at, x->nat, x->f);
+			b->value[x->id] = y;
+			b->err[x->id] = bound(to, x, a, e, y);
+		}
+	}
 }
 
 Graph *
 bound_graph(Graph *g)
 {
-	Bound b = {.err = arena_alloc(g->arena, (size_t)g->nnode * sizeof *b.err)};
-	Graph *to = graph_map(g, bound_node, &b);
-	for (int i = 0; i < g->nstate; i++)
-		if (g->state[i].update)
-			graph_output(to, g->state[i].name, "update", to->state[i].update);
-	for (int i = 0; i < g->noutput; i++)
-		graph_output(to, g->output[i].name, "bound", b.err[g->output[i].node->id]);
-	for (int i = 0; i < g->nstate; i++)
-		if (g->state[i].update)
-			graph_output(to, g->state[i].name, "bound", b.err[g->state[i].update->id]);
+	Bound b = new_bound(g);
+	Graph *to = graph_new(g->arena, g->name);
+	to->batch = g->batch;
+	to->nsite = g->nsite;
+	for (int i = 0; i < g->ninput; i++)
+		graph_input(to, g->input[i]);
+	for (int i = 0; i < g->nstate; i++) {
+		graph_state(to, g->state[i]);
+		to->state[i].update = NULL;
+	}
+	bound_graph_nodes(to, g, &b);
+	for (int kind = 0; kind < 2; kind++) {
+		Node **of = kind ? b.err : b.value;
+		for (int i = 0; i < g->noutput; i++)
+			graph_output(to, g->output[i].name, kind ? "bound" : g->output[i].role, of[g->output[i].node->id]);
+		for (int i = 0; i < g->nstate; i++)
+			if (g->state[i].update)
+				graph_output(to, g->state[i].name, kind ? "bound" : "update", of[g->state[i].update->id]);
+	}
 	return to;
 }

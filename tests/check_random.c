@@ -21,6 +21,7 @@ typedef struct Gen {
 	int n;
 	int64_t size[5];     /* sizes that dims have, most of them */
 	int64_t most;        /* elements of a value */
+	bool scanning;       /* in a step: definitions are not called, which may have loops of their own */
 } Gen;
 
 static int64_t below(Gen *x, int64_t n) { return random_below(&x->s, n); }
@@ -609,7 +610,7 @@ step_library(Gen *x)
 	Val arg[8], out;
 	Sizes s = {0};
 	int rest = (int)below(x, 3);
-	if (strcmp(d->t, "op") && strcmp(d->t, "loss"))
+	if (x->scanning || (strcmp(d->t, "op") && strcmp(d->t, "loss")))
 		return;
 	for (int i = 1; i < d->nkid && k < (int)LEN(arg); i++) {
 		const Ast *f = d->kid[i];
@@ -639,13 +640,86 @@ step_library(Gen *x)
 			k++;
 		}
 	}
-	int first = x->g->nnode;
 	if (!given || !lower_call(x->w, d->s, arg, k, NULL, arena_printf(x->arena, "p%d", x->n), &out) || out.kind != V_TENSOR)
 		return;
-	for (int i = first; i < x->g->nnode; i++)
-		if (x->g->node[i]->op == P_scan) /* graphs travel as text, and a scan's body is not yet read back */
-			return;
 	add(x, out.node);
+}
+
+/* ---- scans ---- */
+
+static void one_step(Gen *x);
+
+/* A value of at most so many elements, of a shape made for it or, with more in front, of that one. */
+static Node *
+small_value(Gen *x, int64_t front, int64_t most)
+{
+	int64_t dim[MAXDIM] = {front};
+	int nd = min64(some_dims(x, dim + 1, most), 3), first = front ? 0 : 1;
+	return fit(x, pick(x, DT_F32), dim + first, nd + 1 - first);
+}
+
+/* A value of the step for a carry: it stays moderate however many steps there are. */
+static Node *
+next_value(Gen *x, const Node *carry)
+{
+	Node *v = mk1(x->g, P_tanh, fit(x, pick(x, DT_F32), carry->dim, carry->nd));
+	return chance(x, 50) ? v : mk2(x->g, P_add, v, mk2(x->g, P_mul, (Node *)carry, constant(x, (Node *)carry, 0.5)));
+}
+
+/* Steps of the kinds above, on a pool of a step's values and some from outside. */
+static void
+trace_steps(Gen *x, Node *const *arg, int narg, Node *const *outer, int nouter)
+{
+	x->n = 0;
+	for (int i = 0; i < nouter; i++)
+		add(x, outer[i]);
+	for (int i = 0; i < narg; i++)
+		add(x, arg[i]);
+	for (int64_t k = 1 + below(x, 6); k > 0; k--)
+		one_step(x);
+}
+
+/* A loop of one or two carries; its last or all values of a carry, and what it emits, are added. */
+static void
+step_scan(Gen *x)
+{
+	Gen saved = *x;
+	Node *init[2], *whole[2], *outer[3], *arg[4];
+	int64_t steps = chance(x, 10) ? 1 : 2 + below(x, 6);
+	int ncarry = 1 + (int)below(x, 2), nseq = (int)below(x, 3), nwant = (int)below(x, 3), want[2];
+	if (x->scanning || x->most < 4 * steps)
+		return;
+	x->most /= steps;
+	for (int i = 0; i < ncarry; i++)
+		init[i] = small_value(x, 0, x->most);
+	for (int i = 0; i < nseq; i++)
+		whole[i] = small_value(x, steps, x->most);
+	for (int i = 0; i < 3; i++)
+		outer[i] = pick(x, i ? DT_F32 : DT_I32);
+	x->scanning = true;
+	Scan *s = scan_begin(x->g, steps, chance(x, 40));
+	for (int i = 0; i < ncarry; i++)
+		arg[i] = scan_carry(s, init[i]);
+	for (int i = 0; i < nseq; i++)
+		arg[ncarry + i] = scan_seq(s, whole[i]);
+	trace_steps(x, arg, ncarry + nseq, outer, 3);
+	for (int i = 0; i < ncarry; i++) {
+		scan_next(s, i, next_value(x, arg[i]));
+		scan_keep(s, i);
+	}
+	for (int i = 0; i < nwant; i++)
+		want[i] = scan_want(s, pick(x, DT_F32), chance(x, 20));
+	bool large = scan_too_large(s, 1 << 20);
+	if (!large)
+		scan_end(s);
+	saved.s = x->s;
+	*x = saved;
+	for (int i = 0; i < ncarry && !large; i++) {
+		Node *h = scan_history(s, i);
+		add(x, chance(x, 40) ? h : scan_slot(x->g, h, below(x, steps + 1)));
+	}
+	for (int i = 0; i < nwant && !large; i++)
+		add(x, scan_value(s, want[i]));
 }
 
 /* ---- a graph ---- */
@@ -654,7 +728,7 @@ static const struct {
 	void (*make)(Gen *);
 	int weight;
 } steps[] = {{step_unary, 8}, {step_binary, 10}, {step_views, 10}, {step_choice, 4}, {step_int, 2}, {step_cast, 2}, {step_reduce, 8}, {step_dot, 6},
-             {step_gather, 3}, {step_scatter, 3}, {step_random, 2}, {step_state, 2}, {step_library, 6}};
+             {step_gather, 3}, {step_scatter, 3}, {step_random, 2}, {step_state, 2}, {step_library, 6}, {step_scan, 3}};
 
 static void
 one_step(Gen *x)

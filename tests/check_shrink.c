@@ -1,4 +1,5 @@
 /* Smaller graphs of a graph: one change at a time, each rebuilt and checked by node_check. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "check_graph.h"
@@ -46,6 +47,8 @@ edit_node(Graph *to, Node *n, Node **in, void *ctx)
 			return mk_const(to, t.dt, 1, t.dim, t.nd);
 		return in[e->by];
 	}
+	if (n->op == P_result)
+		return NULL;
 	if (n->op == P_input || n->op == P_state)
 		memcpy(n->op == P_input ? to->input[n->at[0]].dim : to->state[n->at[0]].dim, t.dim, sizeof t.dim);
 	if (e->bad || node_check(&t)) {
@@ -87,7 +90,7 @@ compact(Graph *g)
 		Node *x = v[i], **in = arena_alloc(g->arena, (size_t)x->nin * sizeof *in);
 		for (int k = 0; k < x->nin; k++)
 			in[k] = image[x->in[k]->id];
-		Node *y = renumber_leaf(all, x, in, g);
+		Node *y = x->op == P_scan ? mk_scan(all, in, x->nin, x->at, x->nat, x->body) : renumber_leaf(all, x, in, g);
 		image[x->id] = y ? y : node_new(all, x->op, x->dt, in, x->nin, x->dim, x->nd, x->at, x->nat, x->f);
 	}
 	for (int i = 0; i < g->nstate; i++)
@@ -112,11 +115,9 @@ apply(Graph *g, Edit *e, int drop_output, int drop_update, bool *valid)
 {
 	Graph from = *g;
 	int left = 0;
-	/* graph_map shares these lists: the edit changes copies */
-	from.input = arena_alloc(g->arena, (size_t)(g->ninput + 1) * sizeof *from.input);
+	/* the edit changes copies */
 	from.state = arena_alloc(g->arena, (size_t)(g->nstate + 1) * sizeof *from.state);
 	from.output = arena_alloc(g->arena, (size_t)(g->noutput + 1) * sizeof *from.output);
-	memcpy(from.input, g->input, (size_t)g->ninput * sizeof *from.input);
 	if (g->nstate)
 		memcpy(from.state, g->state, (size_t)g->nstate * sizeof *from.state);
 	from.noutput = 0;
@@ -130,6 +131,8 @@ apply(Graph *g, Edit *e, int drop_output, int drop_update, bool *valid)
 	if (!(*valid = from.noutput + left > 0))
 		return g;
 	Graph *to = graph_map(&from, edit_node, e);
+	for (int i = 0; i < to->nnode && !e->bad; i++) /* scans and their results are no matter of edit_node */
+		e->bad = node_check(to->node[i]) != NULL;
 	for (int i = 0; i < to->nstate && !e->bad; i++) {
 		const Node *u = to->state[i].update;
 		e->bad = u && (u->nd != to->state[i].nd || memcmp(u->dim, to->state[i].dim, (size_t)u->nd * sizeof *u->dim) || u->dt != to->state[i].dt);
@@ -138,12 +141,47 @@ apply(Graph *g, Edit *e, int drop_output, int drop_update, bool *valid)
 	return e->bad ? g : compact(to);
 }
 
+/* What the graph reaches, with the nodes of its scans' steps; outside: how many are the graph's own, the first ones. */
+static Node **
+all_nodes(Graph *g, int *n, int *outside)
+{
+	Node **own = graph_reach(g, outside), **v = NULL;
+	int cap = 0;
+	*n = 0;
+	for (int i = 0; i < *outside; i++)
+		VEC_PUSH(v, *n, cap) = own[i];
+	for (int i = 0; i < *outside; i++) {
+		int inner;
+		Node **b = own[i]->op == P_scan ? graph_reach(own[i]->body, &inner) : NULL;
+		for (int k = 0; b && k < inner; k++)
+			VEC_PUSH(v, *n, cap) = b[k];
+	}
+	Node **all = arena_alloc(g->arena, (size_t)*n * sizeof *all);
+	memcpy(all, v, (size_t)*n * sizeof *all);
+	free(v);
+	return all;
+}
+
+/* Can node x be replaced so? In a step there are no inputs but the scan's operands. */
+static bool
+can_replace(const Node *x, int by, bool in_step)
+{
+	const Node *y = by < x->nin && by < OPERANDS ? x->in[by] : NULL;
+	if (x->op == P_scan)
+		return false;
+	if (by == INPUT)
+		return prim_info[x->op].kind != K_LEAF && x->dt != DT_U32 && !in_step;
+	if (by == CONST)
+		return x->op != P_const && x->op != P_state && !(in_step && x->op == P_input);
+	return y && y->dt == x->dt && y->nd == x->nd && !memcmp(y->dim, x->dim, (size_t)x->nd * sizeof *x->dim);
+}
+
 Graph *
 shrink(Graph *g, int k, bool *valid)
 {
-	int n, nsize = 0;
+	int n, outside, nsize = 0;
 	int64_t size[64];
-	Node **v = graph_reach(g, &n);
+	Node **v = all_nodes(g, &n, &outside);
 	*valid = false;
 	if (k < g->noutput)
 		return apply(g, &(Edit){0}, k, -1, valid);
@@ -152,11 +190,9 @@ shrink(Graph *g, int k, bool *valid)
 		return g->state[k].update ? apply(g, &(Edit){0}, -1, k, valid) : g;
 	k -= g->nstate;
 	if (k < NBY * n) {
-		Edit e = {.node = v[n - 1 - k / NBY], .by = k % NBY};
-		const Node *x = e.node, *by = e.by < x->nin && e.by < OPERANDS ? x->in[e.by] : NULL;
-		bool fits = e.by < OPERANDS ? by && by->dt == x->dt && by->nd == x->nd && !memcmp(by->dim, x->dim, (size_t)x->nd * sizeof *x->dim)
-		          : e.by == INPUT ? prim_info[x->op].kind != K_LEAF && x->dt != DT_U32 : x->op != P_const && x->op != P_state;
-		return fits ? apply(g, &e, -1, -1, valid) : g;
+		int i = n - 1 - k / NBY;
+		Edit e = {.node = v[i], .by = k % NBY};
+		return can_replace(e.node, e.by, i >= outside) ? apply(g, &e, -1, -1, valid) : g;
 	}
 	k -= NBY * n;
 	for (int i = 0; i < n; i++)
