@@ -34,10 +34,11 @@ outside(Lift *l, Node *n)
 	return *v = node_new(l->to, n->op, n->dt, in, n->nin, n->dim, n->nd, n->at, n->nat, n->f);
 }
 
+/* A sort stays where its rows are summed: their kernels take its sizes from it. */
 static bool
 lifts(const Lift *l, const Node *n)
 {
-	return l->dep[n->id] == 1 && l->read[n->id] && kind(n) != K_VIEW && kind(n) != K_LEAF;
+	return l->dep[n->id] == 1 && l->read[n->id] && kind(n) != K_VIEW && kind(n) != K_LEAF && kind(n) != K_SORT;
 }
 
 static bool
