@@ -1,6 +1,6 @@
 #!/bin/bash
-# models/engagement.yaml with a recurrent text encoder in place of the transformer, by one line: it compiles, and trains some
-# steps on the sample. Losses fall, a second run gives the same bytes, and without fusion they are the same but for rounding.
+# models/engagement.yaml as it is, with each of the text encoders that its comments name, and with others, by one line: it compiles,
+# and trains some steps on the sample. Losses fall, a second run gives the same bytes, and without fusion they are the same but for rounding.
 # $MMC and $MMRUN are the programs.
 set -u
 export LC_ALL=C
@@ -15,10 +15,10 @@ passed=0 failed=0
 ok() { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); echo "tests/recurrent_test.sh: $1"; tail -n 3 "$tmp/log" | sed 's/^/  /'; }
 
-# model ENCODER: $tmp/model.yaml, with the chain of text: replaced.
+# model LINE: $tmp/model.yaml, with the entry text replaced, or as it is.
 model() {
-	awk -v text="  text: embed(caption, 64) |> $1 |> last(caption)" '
-		/^  text: / { print text; skip = 1; next }
+	awk -v text="$1" '
+		/^  text: / && text != "" { print "  " text; skip = 1; next }
 		skip && /^    / { next }
 		{ skip = 0; sub(/data\//, root "/models/data/"); print }' root="$root" "$root/models/engagement.yaml" >"$tmp/model.yaml"
 }
@@ -41,13 +41,18 @@ close() {
 	paste -d, "$1" "$2" | awk -F, 'NR > 1 { d = $2 - $(NF / 2 + 2); if (d < 0) d = -d; if (d > 1e-3 * $2) exit 1 }'
 }
 
-for encoder in 'lstm(64)' 'gru(64, mask=caption != 0)' 'rnn(32, layers=2, bidirectional=true, dropout=0.1, mask=caption != 0)'; do
-	model "$encoder"
-	if ! train run; then bad "$encoder does not train"; continue; fi
-	if falls "$tmp/run.csv"; then ok; else bad "$encoder: the loss does not fall"; fi
-	if "$mmc" "$tmp/model.yaml" --check --precision bf16 >"$tmp/log" 2>&1; then ok; else bad "$encoder: no plan in bf16"; fi
+mapfile -t lines < <(sed -n 's/^  #   \(text: \)/\1/p' "$root/models/engagement.yaml")
+for encoder in lstm gru; do
+	if printf '%s\n' "${lines[@]}" | grep -q "|> $encoder("; then ok; else bad "models/engagement.yaml names no line with $encoder"; fi
 done
-model 'lstm(24, mask=caption != 0)'
+for line in '' "${lines[@]}" 'text: embed(caption, 64) |> rnn(32, layers=2, bidirectional=true, dropout=0.1, mask=caption != 0) |> last(caption)'; do
+	model "$line"
+	what=${line:-as it is}
+	if ! train run; then bad "$what does not train"; continue; fi
+	if falls "$tmp/run.csv"; then ok; else bad "$what: the loss does not fall"; fi
+	if "$mmc" "$tmp/model.yaml" --check --precision bf16 >"$tmp/log" 2>&1; then ok; else bad "$what: no plan in bf16"; fi
+done
+model 'text: embed(caption, 64) |> lstm(24, mask=caption != 0) |> last(caption)'
 if train one && train two && cmp -s "$tmp/one.csv" "$tmp/two.csv"; then ok; else bad 'two runs of an lstm differ'; fi
 if train unfused --no-fuse && close "$tmp/one.csv" "$tmp/unfused.csv"; then ok; else bad 'an lstm without fusion has other losses'; fi
 if "$mmc" "$tmp/model.yaml" --check --graph "$tmp/model.svg" >"$tmp/log" 2>&1 && grep -q lstm "$tmp/model.svg"; then ok; else bad 'no lstm in the picture'; fi
