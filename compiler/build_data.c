@@ -125,7 +125,7 @@ scale_tensor(Build *b, Node *v, const GInput *x, const char *name, uint32_t scal
 }
 
 /* The width + 1 bytes at each row's window [batch, width + 1]. Row r begins at byte r * width; in training up to width - 1
-   later, but for the last row, after which the bytes may be another split's. */
+   later, but never so late that a byte is behind the training rows: those are another split's. (Of one row alone, the last is.) */
 static Node *
 fetch_window(Build *b, uint32_t column)
 {
@@ -136,7 +136,8 @@ fetch_window(Build *b, uint32_t column)
 		Node *in[2] = {run_state(g, "run.seed", DT_U32), random_step(g)};
 		Node *u = node_new(g, P_random, DT_F32, in, 2, &b->batch, 1, (int64_t[]){g->nsite++}, 1, 0);
 		Node *first = run_state(g, "run.first", DT_I32), *rows = run_state(g, "run.rows", DT_I32);
-		Node *last = mk2(g, P_mul, mk2(g, P_sub, mk2(g, P_add, first, rows), int_like(g, 1, first)), int_like(g, n, first));
+		Node *from = mk2(g, P_mul, first, int_like(g, n, first)), *more = mk2(g, P_mul, rows, int_like(g, n, first));
+		Node *last = mk2(g, P_add, from, mk2(g, P_max, mk2(g, P_sub, more, int_like(g, n + 1, first)), int_like(g, 0, first)));
 		start = mk2(g, P_add, start, mk_cast(g, mk2(g, P_mul, u, mk_like(g, (double)n, u)), DT_I32));
 		start = mk2(g, P_min, start, spread(g, last, b->batch));
 	}

@@ -160,6 +160,14 @@ run 'a part of a run' "$mmrun" train next.bin -o again --device cpu --max-steps 
 run 'its rest' "$mmrun" train next.bin -o again --device cpu --resume
 cmp -s next/last.safetensors again/last.safetensors && cmp -s next/metrics.json again/metrics.json && ok || bad 'a resumed run on windows at random places differs'
 
+# Training rows are one letter, those of validation another: a window that reached over would have a greater loss than the step before.
+{ printf 'a%.0s' {1..128} && printf 'b%.0s' {1..65}; } >apart
+sed 's/path: book/path: apart/; s/0\.8/0.667/; s/val: 0\.2/val: 0.333/; s/embed(text, 16) |> dense(256)/embed(text, 256)/; s/epochs: 12/epochs: 40/; s/batch: 16/batch: 4/; s/adam(lr=2e-2)/sgd(lr=10)/' next.yaml >apart.yaml
+run 'a model of one letter' "$mmc" apart.yaml --target cpu -o apart.bin
+run 'training on one letter' "$mmrun" train apart.bin -o apart-run --device cpu --loss-csv apart.csv
+grep -q '^rows *train 16, val 8' log && ok || bad 'other rows than 16 of the first letter'
+awk -F, 'NR > 2 && !($2 <= last) { exit 1 } { last = $2 } END { exit !(NR > 100 && last < 0.01) }' apart.csv && ok || bad 'a training window reaches bytes of validation'
+
 # ---- folds ----
 
 for ((i = 0; i < 60; i++)); do echo "good $RANDOM fine"; done >good
