@@ -728,7 +728,7 @@ static const struct {
 	void (*make)(Gen *);
 	int weight;
 } steps[] = {{step_unary, 8}, {step_binary, 10}, {step_views, 10}, {step_choice, 4}, {step_int, 2}, {step_cast, 2}, {step_reduce, 8}, {step_dot, 6},
-             {step_gather, 3}, {step_scatter, 3}, {step_random, 2}, {step_state, 2}, {step_library, 6}, {step_scan, 3}};
+             {step_gather, 3}, {step_scatter, 3}, {step_random, 2}, {step_state, 2}, {step_library, 6}, {step_scan, 4}};
 
 static void
 one_step(Gen *x)
