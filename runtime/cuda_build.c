@@ -46,8 +46,8 @@ nvrtc_spilling(const char *log, char *name, size_t n)
 #include <limits.h>
 #include <unistd.h>
 
-/* Precise arithmetic, contraction to FMA as on the CPU. */
-static const char *const flags[] = {"-default-device", "--std=c++17", "--fmad=true", "--ptxas-options=-v"};
+/* Precise arithmetic; no contraction to FMA, as on the CPU (cpu_build.c). */
+static const char *const flags[] = {"-default-device", "--std=c++17", "--fmad=false", "--ptxas-options=-v"};
 
 /* Folder with cuda_bf16.h, "--include-path=..."; NVRTC knows no headers but its own built-in ones. False if there is none. */
 static bool

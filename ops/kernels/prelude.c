@@ -55,6 +55,16 @@ mm_double(uint64_t i)
 	return x;
 }
 
+/* a b + c, rounded once where the CPU can. Kernels themselves are not contracted: a value that two kernels compute, or one kernel
+   twice, must be the same each time, as the gradient of a maximum looks for the equal element. */
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+MM_INLINE float mm_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+MM_INLINE double mm_fma64(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#else
+MM_INLINE float mm_fma(float a, float b, float c) { return a * b + c; }
+MM_INLINE double mm_fma64(double a, double b, double c) { return a * b + c; }
+#endif
+
 /* 2^n for n in [-126, 127]. */
 MM_INLINE float mm_power(int32_t n) { return mm_float((uint32_t)(n + 127) << 23); }
 /* x * 2^n of a normal x, the result being normal as well. */
@@ -72,10 +82,10 @@ mm_exp_parts(float x, int32_t *n)
 	const float magic = 0x1.8p23f, t = x * 0x1.715476p+0f + magic, k = t - magic;
 	const float h = x - k * 0x1.62e4p-1f, l = k * 0x1.7f7d1cp-20f, r = h - l; /* h is exact, r rounded */
 	float q = 0x1.6a4e74p-10f;
-	q = q * r + 0x1.12398p-7f;
-	q = q * r + 0x1.5558aep-5f;
-	q = q * r + 0x1.555492p-3f;
-	q = q * r + 0x1.fffffcp-2f;
+	q = mm_fma(q, r, 0x1.12398p-7f);
+	q = mm_fma(q, r, 0x1.5558aep-5f);
+	q = mm_fma(q, r, 0x1.555492p-3f);
+	q = mm_fma(q, r, 0x1.fffffcp-2f);
 	*n = (int32_t)(mm_bits(t) - 0x4b400000u);
 	return (q * (r * r) - l) + h;
 }
@@ -98,10 +108,10 @@ mm_tanh(float x)
 	int32_t n;
 	const float a = fabsf(x), b = a > 10.0f ? 10.0f : a, s = b * b;
 	float q = -0x1.750ce2p-8f;
-	q = q * s + 0x1.51f8cep-6f;
-	q = q * s - 0x1.b835a4p-5f;
-	q = q * s + 0x1.1106f6p-3f;
-	q = q * s - 0x1.555532p-2f;
+	q = mm_fma(q, s, 0x1.51f8cep-6f);
+	q = mm_fma(q, s, -0x1.b835a4p-5f);
+	q = mm_fma(q, s, 0x1.1106f6p-3f);
+	q = mm_fma(q, s, -0x1.555532p-2f);
 	const float g = mm_exp_parts(2.0f * b, &n), two = mm_power(n), far = 1.0f - 2.0f / (two * g + (two + 1.0f));
 	return mm_signed(a < 0.625f ? q * s * b + b : far, x);
 }
@@ -129,13 +139,13 @@ mm_log_parts(int32_t n, float f)
 {
 	const float k = (float)n, s = f * f;
 	float q = -0x1.38c91p-4f;
-	q = q * f + 0x1.055e62p-3f;
-	q = q * f - 0x1.0d8232p-3f;
-	q = q * f + 0x1.22d936p-3f;
-	q = q * f - 0x1.54728cp-3f;
-	q = q * f + 0x1.99a01cp-3f;
-	q = q * f - 0x1.000226p-2f;
-	q = q * f + 0x1.555554p-2f;
+	q = mm_fma(q, f, 0x1.055e62p-3f);
+	q = mm_fma(q, f, -0x1.0d8232p-3f);
+	q = mm_fma(q, f, 0x1.22d936p-3f);
+	q = mm_fma(q, f, -0x1.54728cp-3f);
+	q = mm_fma(q, f, 0x1.99a01cp-3f);
+	q = mm_fma(q, f, -0x1.000226p-2f);
+	q = mm_fma(q, f, 0x1.555554p-2f);
 	return k * 0x1.62e4p-1f + (f + (s * (q * f - 0.5f) + k * 0x1.7f7d1cp-20f));
 }
 
@@ -179,20 +189,20 @@ mm_erf(float x)
 	int32_t n;
 	const float a = fabsf(x), b = a > 4.0f ? 4.0f : a, s = b * b;
 	float q = 0x1.4771fep-14f;
-	q = q * s - 0x1.a3515ep-11f;
-	q = q * s + 0x1.53f224p-8f;
-	q = q * s - 0x1.b7f71ap-6f;
-	q = q * s + 0x1.ce2ce6p-4f;
-	q = q * s - 0x1.81273ep-2f;
-	q = q * s + 0x1.06eba8p-3f;
+	q = mm_fma(q, s, -0x1.a3515ep-11f);
+	q = mm_fma(q, s, 0x1.53f224p-8f);
+	q = mm_fma(q, s, -0x1.b7f71ap-6f);
+	q = mm_fma(q, s, 0x1.ce2ce6p-4f);
+	q = mm_fma(q, s, -0x1.81273ep-2f);
+	q = mm_fma(q, s, 0x1.06eba8p-3f);
 	float t = -0x1.6bf166p-16f;
-	t = t * b + 0x1.cede98p-12f;
-	t = t * b - 0x1.139608p-8f;
-	t = t * b + 0x1.9d0a5cp-6f;
-	t = t * b - 0x1.bc1868p-4f;
-	t = t * b - 0x1.4434f8p-1f;
-	t = t * b - 0x1.212c2cp+0f;
-	t = t * b + 0x1.8b3efap-13f;
+	t = mm_fma(t, b, 0x1.cede98p-12f);
+	t = mm_fma(t, b, -0x1.139608p-8f);
+	t = mm_fma(t, b, 0x1.9d0a5cp-6f);
+	t = mm_fma(t, b, -0x1.bc1868p-4f);
+	t = mm_fma(t, b, -0x1.4434f8p-1f);
+	t = mm_fma(t, b, -0x1.212c2cp+0f);
+	t = mm_fma(t, b, 0x1.8b3efap-13f);
 	const float g = mm_exp_parts(t, &n), p = mm_power(n), far = (1.0f - p) - p * g;
 	return mm_signed(a < 1.0f ? q * b + b : far, x);
 }
@@ -206,10 +216,10 @@ mm_sin_parts(double x, double k, double t)
 {
 	const float r = (float)((x - k * 0x1.921fb544p+1) - k * 0x1.0b4611a626331p-33), s = r * r;
 	float q = -0x1.b88f84p-26f;
-	q = q * s + 0x1.72e718p-19f;
-	q = q * s - 0x1.a024ap-13f;
-	q = q * s + 0x1.111138p-7f;
-	q = q * s - 0x1.555556p-3f;
+	q = mm_fma(q, s, 0x1.72e718p-19f);
+	q = mm_fma(q, s, -0x1.a024ap-13f);
+	q = mm_fma(q, s, 0x1.111138p-7f);
+	q = mm_fma(q, s, -0x1.555556p-3f);
 	return mm_float(mm_bits(q * s * r + r) ^ (uint32_t)mm_bits64(t) << 31);
 }
 
@@ -241,31 +251,31 @@ mm_powf(float x, float y)
 	int32_t n;
 	const double magic = 0x1.8p52, f = (double)mm_split(fabsf(x), &n) - 1.0;
 	double q = 0x1.3ce851e720fdap-4;
-	q = q * f - 0x1.2488b61512c51p-3;
-	q = q * f + 0x1.2871d51b49abep-3;
-	q = q * f - 0x1.252f41716ee19p-3;
-	q = q * f + 0x1.45291dc2ab689p-3;
-	q = q * f - 0x1.7141708aba07p-3;
-	q = q * f + 0x1.a63f4402cbf42p-3;
-	q = q * f - 0x1.ec72b593ea2aep-3;
-	q = q * f + 0x1.277651fdc6803p-2;
-	q = q * f - 0x1.71547097b2af8p-2;
-	q = q * f + 0x1.ec709ebb8f835p-2;
-	q = q * f - 0x1.715476565d20cp-1;
-	q = q * f + 0x1.71547652a1ea1p+0;
+	q = mm_fma64(q, f, -0x1.2488b61512c51p-3);
+	q = mm_fma64(q, f, 0x1.2871d51b49abep-3);
+	q = mm_fma64(q, f, -0x1.252f41716ee19p-3);
+	q = mm_fma64(q, f, 0x1.45291dc2ab689p-3);
+	q = mm_fma64(q, f, -0x1.7141708aba07p-3);
+	q = mm_fma64(q, f, 0x1.a63f4402cbf42p-3);
+	q = mm_fma64(q, f, -0x1.ec72b593ea2aep-3);
+	q = mm_fma64(q, f, 0x1.277651fdc6803p-2);
+	q = mm_fma64(q, f, -0x1.71547097b2af8p-2);
+	q = mm_fma64(q, f, 0x1.ec709ebb8f835p-2);
+	q = mm_fma64(q, f, -0x1.715476565d20cp-1);
+	q = mm_fma64(q, f, 0x1.71547652a1ea1p+0);
 	const double log2x = x == 0 ? -INFINITY : fabsf(x) < INFINITY ? q * f + n : fabsf(x);
 	double p = y * log2x;
 	p = p < -160 ? -160 : p;
 	p = p > 130 ? 130 : p;
 	const double t = p + magic, r = p - (t - magic);
 	double e = 0x1.fe1776de588f5p-17;
-	e = e * r + 0x1.446a1fa06f973p-13;
-	e = e * r + 0x1.5d8a7093103f5p-10;
-	e = e * r + 0x1.3b29dc41270f4p-7;
-	e = e * r + 0x1.c6b08aaf2534bp-5;
-	e = e * r + 0x1.ebfbe0a4be122p-3;
-	e = e * r + 0x1.62e42ff1162dp-1;
-	e = e * r + 0x1.ffffffffabbd5p-1;
+	e = mm_fma64(e, r, 0x1.446a1fa06f973p-13);
+	e = mm_fma64(e, r, 0x1.5d8a7093103f5p-10);
+	e = mm_fma64(e, r, 0x1.3b29dc41270f4p-7);
+	e = mm_fma64(e, r, 0x1.c6b08aaf2534bp-5);
+	e = mm_fma64(e, r, 0x1.ebfbe0a4be122p-3);
+	e = mm_fma64(e, r, 0x1.62e42ff1162dp-1);
+	e = mm_fma64(e, r, 0x1.ffffffffabbd5p-1);
 	const float a = (float)mm_double(mm_bits64(e) + (mm_bits64(t) << 52));
 	const int whole = floorf(y) == y, odd = whole & (floorf(0.5f * y) != 0.5f * y);
 	const float b = odd ? mm_signed(a, x) : a, c = x < 0 && x > -INFINITY && !whole ? NAN : b;

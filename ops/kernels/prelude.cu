@@ -27,11 +27,11 @@ mm_sin_parts(float x, double half)
 {
 	double d = fabsf(x) < 0x1p40f ? x : x - x, n = rint(d * 0x1.45f306dc9c883p-2 + half), k = n - half;
 	float r = (float)fma(-k, 0x1.0b4611a626331p-33, fma(-k, 0x1.921fb544p+1, d)), s = r * r, q = -0x1.b88f84p-26f;
-	q = q * s + 0x1.72e718p-19f;
-	q = q * s - 0x1.a024ap-13f;
-	q = q * s + 0x1.111138p-7f;
-	q = q * s - 0x1.555556p-3f;
-	return ((long long)n & 1) ? -(q * s * r + r) : q * s * r + r;
+	q = fmaf(q, s, 0x1.72e718p-19f);
+	q = fmaf(q, s, -0x1.a024ap-13f);
+	q = fmaf(q, s, 0x1.111138p-7f);
+	q = fmaf(q, s, -0x1.555556p-3f);
+	return ((long long)n & 1) ? -fmaf(q * s, r, r) : fmaf(q * s, r, r);
 }
 __device__ __forceinline__ float mm_sin(float x) { return x == 0.0f ? x : mm_sin_parts(x, 0.0); }
 __device__ __forceinline__ float mm_cos(float x) { return mm_sin_parts(x, 0.5); }
