@@ -119,6 +119,39 @@ put_accumulate(Emit *e, int stage)
 	}
 }
 
+static bool
+compared(const LVal *v)
+{
+	if (v->kind != LV_PRIM || v->dt == DT_BOOL)
+		return v->kind == LV_PRIM;
+	for (int i = 0; i < v->nin; i++)
+		if (compared(v->in[i]))
+			return true;
+	return false;
+}
+
+static bool
+index_compared(const Ix *ix)
+{
+	for (int i = 0; i < ix->n; i++) {
+		const Atom *a = ix->t[i].a;
+		if (a->kind == AT_VAL ? compared(a->val) : a->of && index_compared(a->of))
+			return true;
+	}
+	return false;
+}
+
+/* May a pragma have the innermost loop vectorised? gcc 12 then takes an index that comes of a comparison for the comparison's
+   mask, and reads element -1 for 1; what it vectorises of its own accord is right. */
+static bool
+may_force(const Kernel *k)
+{
+	for (int i = 0; i < k->nval; i++)
+		if (k->val[i]->kind == LV_LOAD && index_compared(k->val[i]->ix))
+			return false;
+	return true;
+}
+
 /* Loops over the row axes; the innermost one is left open, its header last so that it can be vectorised. */
 static int
 open_row(Emit *e, const char *pragma)
@@ -126,7 +159,7 @@ open_row(Emit *e, const char *pragma)
 	Kernel *k = e->k;
 	int last = k->naxis - 1, opened = 0;
 	for (int i = k->nouter; i <= last; i++) {
-		if (i == last && *pragma)
+		if (i == last && *pragma && may_force(k))
 			emit_line(e, "#pragma omp simd%s", pragma);
 		emit_line(e, "for (int i%d = 0; i%d < %ld; i%d++) {", i, i, (long)k->size[i], i);
 		e->indent++;
@@ -156,7 +189,8 @@ put_stage(Emit *e, int stage)
 	put_accumulators(e, stage, &pragma);
 	int opened = open_row(e, e->outer_lane ? "" : pragma.s ? pragma.s : " ");
 	if (e->outer_lane) {
-		emit_line(e, "#pragma omp simd");
+		if (may_force(k))
+			emit_line(e, "#pragma omp simd");
 		emit_line(e, "for (int j = 0; j < %ld; j++) {", (long)k->size[k->nouter - 1]);
 		e->indent++;
 		opened++;
@@ -256,7 +290,8 @@ map_body(Emit *e)
 		for (int i = 0; i < k->nval; i++)
 			if (computed(k->val[i]) && !k->val[i]->axes)
 				put_value(e, k->val[i], false);
-		emit_line(e, n >= PARALLEL ? "#pragma omp parallel for simd schedule(static)" : "#pragma omp simd");
+		if (n >= PARALLEL || may_force(k))
+			emit_line(e, "#pragma omp%s%s%s", n >= PARALLEL ? " parallel for" : "", may_force(k) ? " simd" : "", n >= PARALLEL ? " schedule(static)" : "");
 		emit_line(e, "for (int i0 = 0; i0 < %ld; i0++) {", (long)n);
 		e->indent++;
 		for (int i = 0; i < k->nval; i++)
@@ -271,7 +306,8 @@ map_body(Emit *e)
 		for (int i = 0; i < k->nval; i++)
 			if (computed(k->val[i]) && !is_lane(e, k->val[i]))
 				put_value(e, k->val[i], false);
-		emit_line(e, "#pragma omp simd");
+		if (may_force(k))
+			emit_line(e, "#pragma omp simd");
 		emit_line(e, "for (int i%d = 0; i%d < %ld; i%d++) {", last, last, (long)k->size[last], last);
 		e->indent++;
 		for (int i = 0; i < k->nval; i++)
