@@ -248,19 +248,39 @@ ix_flatten(Kernel *k, const Ix *const *idx, const int64_t *dim, int nd)
 	return x;
 }
 
-/* The index in dims of row-major place x. */
+/* The index in dims of row-major place x. The first dim takes all that is left: a place outside stays outside. */
 void
 ix_unflatten(Kernel *k, const Ix *x, const int64_t *dim, int nd, const Ix **idx)
 {
-	int64_t stride = 1;
+	int64_t stride = 1, count = 1;
+	for (int i = 0; i < nd; i++)
+		count *= dim[i];
 	for (int i = nd - 1; i >= 0; i--) {
 		if (dim[i] == 1) {
 			idx[i] = ix_const(k, 0);
 			continue;
 		}
 		const Ix *q = ix_div(k, x, stride);
-		idx[i] = q->lo >= 0 && q->hi < dim[i] ? q : ix_mod(k, q, dim[i]);
 		stride *= dim[i];
+		idx[i] = stride == count || (q->lo >= 0 && q->hi < dim[i]) ? q : ix_mod(k, q, dim[i]);
+	}
+}
+
+/* The index in dims y of the place that has index idx in dims x of as many elements. Groups of neighbouring dims with equal
+   products are turned by themselves, so that an index outside of its dim (a guard is about it) disturbs no other:
+     [7, i - 1, j] in [8, 10, 6]  ->  [7, i - 1, j / 3, j % 3] in [8, 10, 2, 3]  */
+void
+ix_reshape(Kernel *k, const Ix *const *idx, const int64_t *x, int nx, const int64_t *y, int ny, const Ix **out)
+{
+	while (nx || ny) {
+		int a = nx, b = ny;
+		int64_t m = nx ? x[--nx] : 1, n = ny ? y[--ny] : 1;
+		while (m != n)
+			if (m < n)
+				m *= x[--nx];
+			else
+				n *= y[--ny];
+		ix_unflatten(k, ix_flatten(k, idx + nx, x + nx, a - nx), y + ny, b - ny, out + ny);
 	}
 }
 

@@ -15,5 +15,6 @@ const Ix *ix_mod(Kernel *k, const Ix *x, int64_t n);
 const Ix *ix_flatten(Kernel *k, const Ix *const *idx, const int64_t *dim, int nd);
 int64_t ix_local_stride(const Ix *ix, int axis);
 void ix_unflatten(Kernel *k, const Ix *x, const int64_t *dim, int nd, const Ix **idx);
+void ix_reshape(Kernel *k, const Ix *const *idx, const int64_t *x, int nx, const int64_t *y, int ny, const Ix **out);
 
 #endif

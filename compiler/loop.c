@@ -106,7 +106,7 @@ lower_view(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 	const Ix *in[MAXDIM];
 	switch (n->op) {
 	case P_reshape:
-		ix_unflatten(k, ix_flatten(k, idx, n->dim, n->nd), x->dim, x->nd, in);
+		ix_reshape(k, idx, n->dim, n->nd, x->dim, x->nd, in);
 		break;
 	case P_permute:
 		for (int i = 0; i < n->nd; i++)

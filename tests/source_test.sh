@@ -1,0 +1,29 @@
+#!/bin/bash
+# What generated kernels look like, where the same values could be had for more. $MMC is the program.
+set -u
+export LC_ALL=C
+root=$(cd "$(dirname "$0")/.." && pwd)
+mmc=$(realpath "${MMC:-$root/mmc}") || exit 2
+export MMC_OPS=${MMC_OPS:-$root/ops}
+tmp=$(mktemp -d) || exit 2
+trap 'rm -rf "$tmp"' EXIT
+passed=0 failed=0
+cd "$root" || exit 2
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "tests/source_test.sh: $1"; }
+
+"$mmc" models/lenet.yaml --target all --emit-src "$tmp" -o "$tmp/plan.bin" || bad 'mmc fails'
+
+# The gradient of a convolution lays windows over one another: place y - i of the windows, which is only sometimes one, is reached
+# through the merged axes of the matrix of windows, and nothing is divided on the way.
+for f in cpu_0.c cuda_1.cu; do
+	folds=$(awk '/_fold(_[a-z_]*)?\(/ { on = 1 } on { print } /^}/ { on = 0 }' "$tmp/$f")
+	reads=$(grep -c 'a0\[' <<<"$folds")
+	divided=$(grep -o 'a0\[[^]]*\]' <<<"$folds" | grep '[/%]')
+	[ "$reads" -ge 2 ] && ok || bad "$f: $reads folds"
+	[ -z "$divided" ] && ok || bad "$f: $divided"
+done
+
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
