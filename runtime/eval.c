@@ -11,7 +11,7 @@ const char *const split_names[3] = {"train", "val", "test"};
 /* Metrics of a target, in the order in which they are printed; each is a field of the struct in runtime.h. */
 #define NUMBER_METRICS(X) X(r2) X(mse) X(mae) X(rmse)
 #define CLASS_METRICS(X) X(accuracy) X(top5) X(precision) X(recall) X(f1) X(log_loss)
-#define LABELS_METRICS(X) X(accuracy) X(miou)
+#define LABELS_METRICS(X) X(accuracy) X(miou) X(boundary_f1)
 #define BINARY_METRICS(X)                                                                           \
 	X(roc_auc) X(average_precision) X(accuracy) X(precision) X(recall) X(f1) X(log_loss)
 
@@ -146,6 +146,16 @@ tally_errors(Tally *a, const PlanTarget *t, const float *told, const void *truth
 	a->n += n;
 }
 
+/* Labels of n rows, a picture (or a line, or several pictures) each. */
+static void
+tally_labels(Multiclass *m, const PlanTarget *t, const uint8_t *told, const uint8_t *truth, int64_t n)
+{
+	int64_t width = t->dim[t->ndim - 1], height = t->ndim > 1 ? t->dim[t->ndim - 2] : 1, all = n * t->width;
+	multiclass_labels(m, told, truth, all, t->ignore);
+	for (int64_t at = 0; at < all; at += height * width)
+		multiclass_boundary(m, told + at, truth + at, height, width, t->ignore);
+}
+
 /* Counts a batch in v->raw; row: of the dataset. */
 static void
 tally_add(Evaluator *v, uint32_t i, int64_t row, int64_t n)
@@ -158,7 +168,7 @@ tally_add(Evaluator *v, uint32_t i, int64_t row, int64_t n)
 	if (a->kind == TALLY_CLASS)
 		multiclass_rows(&a->classes, v->raw, (const void *)truth, n);
 	else if (a->kind == TALLY_LABELS)
-		multiclass_labels(&a->classes, v->raw, (const void *)truth, n * v->width[i], t->ignore);
+		tally_labels(&a->classes, t, v->raw, (const void *)truth, n);
 	else
 		tally_errors(a, t, v->raw, truth, n * v->width[i]);
 }

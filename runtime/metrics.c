@@ -217,10 +217,79 @@ multiclass_labels(Multiclass *m, const uint8_t *told, const uint8_t *truth, int6
 			count_pair(m, truth[i], told[i]);
 }
 
+/* The place's class where it lies on that class's boundary, else -1. Of two maps at once: a place that is ignored is in neither. */
+static int
+boundary_class(const uint8_t *label, const uint8_t *truth, int64_t height, int64_t width, int64_t ignore, int64_t y, int64_t x)
+{
+	static const int beside[4][2] = {{0, -1}, {0, 1}, {-1, 0}, {1, 0}};
+	int64_t at = y * width + x;
+	for (int k = 0; k < 4 && truth[at] != ignore; k++) {
+		int64_t v = y + beside[k][0], u = x + beside[k][1];
+		if (v < 0 || v >= height || u < 0 || u >= width)
+			continue;
+		if (truth[v * width + u] != ignore && label[v * width + u] != label[at])
+			return label[at];
+	}
+	return -1;
+}
+
+/* Whether a place of edge within `reach` (squared) of y, x is of this class. */
+static bool
+near_class(const int16_t *edge, int64_t height, int64_t width, double reach, int64_t y, int64_t x, int class)
+{
+	int64_t r = (int64_t)sqrt(reach);
+	for (int64_t v = y - r < 0 ? 0 : y - r; v <= y + r && v < height; v++)
+		for (int64_t u = x - r < 0 ? 0 : x - r; u <= x + r && u < width; u++)
+			if (edge[v * width + u] == class && (double)((v - y) * (v - y) + (u - x) * (u - x)) <= reach)
+				return true;
+	return false;
+}
+
+/* Of each class: places of its boundary in a, and those of them near one in b. */
+static void
+count_near(const int16_t *a, const int16_t *b, int64_t height, int64_t width, double reach, int64_t (*count)[2])
+{
+	for (int64_t y = 0; y < height; y++)
+		for (int64_t x = 0; x < width; x++) {
+			int class = a[y * width + x];
+			if (class < 0)
+				continue;
+			count[class][0]++;
+			count[class][1] += near_class(b, height, width, reach, y, x, class);
+		}
+}
+
+void
+multiclass_boundary(Multiclass *m, const uint8_t *told, const uint8_t *truth, int64_t height, int64_t width, int64_t ignore)
+{
+	int64_t n = height * width, found[256][2] = {0}, wanted[256][2] = {0}, classes = 0;
+	double tolerance = fmax(0.0075 * sqrt((double)(height * height + width * width)), 1), reach = tolerance * tolerance;
+	int16_t *edge = xmalloc(2 * (size_t)n * sizeof *edge);
+	Sum f = {0};
+	for (int64_t i = 0; i < n; i++) {
+		edge[i] = (int16_t)boundary_class(told, truth, height, width, ignore, i / width, i % width);
+		edge[n + i] = (int16_t)boundary_class(truth, truth, height, width, ignore, i / width, i % width);
+	}
+	count_near(edge, edge + n, height, width, reach, found);
+	count_near(edge + n, edge, height, width, reach, wanted);
+	free(edge);
+	for (int k = 0; k < 256; k++) {
+		double precision = ratio(found[k][1], found[k][0]), recall = ratio(wanted[k][1], wanted[k][0]);
+		if (!found[k][0] && !wanted[k][0])
+			continue;
+		classes++;
+		sum_add(&f, precision + recall > 0 ? 2 * precision * recall / (precision + recall) : 0);
+	}
+	if (classes) {
+		m->boundary += sum_value(f) / (double)classes;
+		m->pictures++;
+	}
+}
+
 MulticlassScores
 multiclass_scores(const Multiclass *m)
 {
-	MulticlassScores s = {NAN, NAN, NAN, NAN, NAN, NAN, NAN};
+	MulticlassScores s = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN};
 	Sum precision = {0}, recall = {0}, f1 = {0}, iou = {0};
 	int64_t seen = 0;
 	if (!m->rows || m->broken)
@@ -228,6 +297,7 @@ multiclass_scores(const Multiclass *m)
 	s.accuracy = ratio(m->right, m->rows);
 	s.top5 = ratio(m->top5, m->rows);
 	s.log_loss = m->log_loss / (double)m->rows;
+	s.boundary_f1 = m->pictures ? m->boundary / (double)m->pictures : NAN;
 	if (!m->confusion)
 		return s;
 	for (int64_t k = 0; k < m->n; k++) {

@@ -26,15 +26,23 @@ typedef struct Multiclass {
 	int64_t *confusion; /* [truth, told]; NULL above MAX_CONFUSION classes, where means over classes are NaN */
 	double log_loss;   /* sum */
 	bool broken;       /* a probability was NaN */
+	double boundary;   /* sum of the pictures' boundary F-scores */
+	int64_t pictures;  /* that have a boundary */
 } Multiclass;
 #define MAX_CONFUSION 4096
 void multiclass_open(Multiclass *m, int64_t n);
 void multiclass_rows(Multiclass *m, const float *prob, const int32_t *truth, int64_t rows); /* prob [rows, n] */
 void multiclass_labels(Multiclass *m, const uint8_t *told, const uint8_t *truth, int64_t n, int64_t ignore);
+/* The boundary F-score of a picture of [height, width] labels (Csurka et al. 2013, "What is a good evaluation measure for
+   semantic segmentation?"). The boundary of a class is its places beside which (left, right, above, below) another class is. Precision
+   is the share of the told boundary within a tolerance of the true one, recall the share of the true one within it of the told;
+   the picture's score is the mean of their harmonic means over the classes that have a boundary in either. The tolerance is
+   0.75 % of the picture's diagonal, and one place at least (Euclidean distance). Places whose truth is `ignore` are nowhere. */
+void multiclass_boundary(Multiclass *m, const uint8_t *told, const uint8_t *truth, int64_t height, int64_t width, int64_t ignore);
 void multiclass_close(Multiclass *m);
 
 typedef struct MulticlassScores {
-	double accuracy, top5, precision, recall, f1, log_loss, miou;
+	double accuracy, top5, precision, recall, f1, log_loss, miou, boundary_f1;
 } MulticlassScores;
 MulticlassScores multiclass_scores(const Multiclass *m);
 

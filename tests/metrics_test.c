@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int passed, failed;
 
@@ -156,6 +157,68 @@ check_long_sums(void)
 	free(t);
 }
 
+static double
+boundary_of(const char *told, const char *truth, int64_t height, int64_t width)
+{
+	Multiclass m;
+	multiclass_open(&m, 10);
+	multiclass_boundary(&m, (const uint8_t *)told, (const uint8_t *)truth, height, width, '9');
+	multiclass_labels(&m, (const uint8_t *)"", (const uint8_t *)"", 1, -1);
+	double f = multiclass_scores(&m).boundary_f1;
+	multiclass_close(&m);
+	return f;
+}
+
+/* A picture of 0 with one place of 1: its boundary is itself, that of 0 the four places beside it. */
+static double
+boundary_of_dots(int y, int x, int v, int u)
+{
+	static char a[300 * 400], b[300 * 400];
+	memset(a, '0', sizeof a);
+	memset(b, '0', sizeof b);
+	a[y * 400 + x] = '1';
+	b[v * 400 + u] = '1';
+	return boundary_of(a, b, 300, 400);
+}
+
+/* By hand. The tolerance is one place in small pictures, and 3.75 in one of 300 x 400. */
+static void
+check_boundaries(void)
+{
+	static const struct {
+		const char *what, *told, *truth;
+		int height, width;
+		double f;
+	} t[] = {
+		{"equal", "000111000111", "000111000111", 2, 6, 1},
+		{"one place off", "000011000011", "000111000111", 2, 6, 1},
+		{"two places off", "000001000001", "000111000111", 2, 6, 0},
+		/* 0 is told at 2 and 5, true at 2: precision 1/2, recall 1; 1 at 3 and 4, and at 3: both 1 */
+		{"a false boundary", "00011000", "00011111", 1, 8, (2 / 3.0 + 1) / 2},
+		{"a missed boundary", "00011111", "00011000", 1, 8, (2 / 3.0 + 1) / 2},
+		{"a class too many", "00012222", "00011111", 1, 8, (1 + 1 + 0) / 3.0},
+		{"above and below", "000111", "000111", 2, 3, 1},
+		{"corners touch", "0110", "0000", 2, 2, 0},
+		{"no boundary", "0000", "0000", 2, 2, NAN},
+		{"no true boundary", "0011", "0000", 1, 4, 0},
+		{"ignored between", "00011", "00911", 1, 5, NAN},
+		{"beside what is ignored", "01111", "00911", 1, 5, 0},
+	};
+	for (size_t i = 0; i < LEN(t); i++)
+		CHECK_NEAR(t[i].what, boundary_of(t[i].told, t[i].truth, t[i].height, t[i].width), t[i].f);
+	CHECK_NEAR("3.6 away", boundary_of_dots(100, 100, 102, 103), 1.0);
+	CHECK_NEAR("3 away", boundary_of_dots(100, 100, 100, 97), 1.0);
+	/* the dots are 4.2 apart; of the four places beside one, the two towards the other are near two of its */
+	CHECK_NEAR("4.2 away", boundary_of_dots(100, 100, 103, 103), 0.25);
+	CHECK_NEAR("at the edge", boundary_of_dots(0, 0, 299, 399), 0.0);
+	Multiclass m;
+	multiclass_open(&m, 10);
+	for (int i = 0; i < 3; i++)
+		multiclass_boundary(&m, (const uint8_t *)t[i].told, (const uint8_t *)t[i].truth, t[i].height, t[i].width, -1);
+	CHECK(m.pictures == 3 && m.boundary == 2, "three pictures: %g of %lld", m.boundary, (long long)m.pictures);
+	multiclass_close(&m);
+}
+
 /* Against scikit-learn: accuracy_score, top_k_accuracy, precision_recall_fscore_support(average='macro'), log_loss, jaccard_score
    (macro) of truth [0, 1, 2, 2, 1], told [0, 2, 2, 2, 1] over classes that occur. */
 static void
@@ -197,6 +260,7 @@ int
 main(void)
 {
 	check_classes();
+	check_boundaries();
 	for (size_t i = 0; i < LEN(regressions); i++) {
 		const RegressionCase *c = &regressions[i];
 		check_regression(c->name, metrics_regression(c->pred, c->target, c->n), c->mse, c->mae, c->rmse, c->r2);
