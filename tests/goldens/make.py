@@ -403,6 +403,28 @@ def sound():
     case("mfcc", "mfcc(x, 8000, count = 6, n = 64, hop = 40, filters = 10, low = 20, high = 4000)", x, mfcc)
 
 
+def pictures():
+    """Fourier transforms as rows and columns; blocks of whole networks."""
+    for h, w in ((4, 4), (3, 5)):
+        case("spectrum_%d%d" % (h, w), "spectrum(a, one = false)", {"a": ("b y x c", randn(2, h, w, 3))},
+             lambda x: torch.stack((torch.fft.rfft2(x, dim=(1, 2)).real, torch.fft.rfft2(x, dim=(1, 2)).imag), 1))
+        case("of_spectrum_%d%d" % (h, w), "of_spectrum(f, %d, %d, one = false)" % (h, w), {"f": ("b m v u c", randn(2, 2, h, w // 2 + 1, 3))},
+             lambda f, h=h, w=w: torch.fft.irfft2(torch.complex(f[:, 0], f[:, 1]), s=(h, w), dim=(1, 2)))
+
+    mean, var = torch.zeros(5), torch.ones(5)
+    states = {"resnet_block.%s.running_%s" % (k, m): v for k in ("batchnorm", "batchnorm_2") for m, v in (("mean", mean), ("var", var))}
+
+    def resnet(x, k1, g1, b1, k2, g2, b2):
+        m1, v1, m2, v2 = (v.clone() for v in states.values())
+        z = F.conv2d(first(x), k1.permute(3, 2, 0, 1), stride=2, padding=1)
+        z = F.relu(F.batch_norm(z, m1, v1, g1, b1, training=True))
+        z = F.batch_norm(F.conv2d(z, k2.permute(3, 2, 0, 1), padding=1), m2, v2, g2, b2, training=True)
+        return F.relu(last(z) + F.pad(x[:, ::2, ::2], (0, 2))), dict(zip(states, (m1, v1, m2, v2)))
+    norm = lambda k: {"resnet_block.batchnorm%s.gain" % k: randn(5), "resnet_block.batchnorm%s.bias" % k: randn(5)}
+    case("resnet_block", "resnet_block(a, 5, stride = 2)", {"a": ("b y x c", randn(2, 5, 4, 3))}, resnet,
+         {"resnet_block.conv2d.w": randn(3, 3, 3, 5), **norm(""), "resnet_block.conv2d_2.w": randn(3, 3, 5, 5), **norm("_2")}, states)
+
+
 def rules():
     o = torch.optim
     rule("adam", "adam(b1 = 0.8)", lambda p, lr: o.Adam(p, lr, betas=(0.8, 0.999)))
@@ -416,7 +438,7 @@ def rules():
     rule("adagrad", "adagrad()", lambda p, lr: o.Adagrad(p, lr))
 
 
-for part in (layers, norms, convolutions, pools, activations, attention, blocks, losses, sound, rules):
+for part in (layers, norms, convolutions, pools, activations, attention, blocks, losses, sound, pictures, rules):
     torch.manual_seed(7)
     part()
 print(made, "cases")
