@@ -390,28 +390,48 @@ reduce_expand(Graph *g, Node *t)
 	return t->op == P_reduce_sum ? mk2(g, P_mul, r, mk_like(g, (double)repeat, r)) : r;
 }
 
-/* sum(x * expand(s)) where s does not vary over what is summed: sum(x) * s. */
+/* x / e, if e is a factor of x that does not vary over what t sums; *s is what e repeats, for t's dims. Factors of factors are looked
+   at in sums over rows, where two sums that become one are a pass over memory less; along rows, all is in registers anyway. */
 static Node *
-factor_out(Graph *g, Node *t, Node *x, Node *e)
+without_factor(Graph *g, const Node *t, Node *x, Node **s)
 {
 	int64_t map[MAXDIM];
-	int n = 0;
-	if (e->op != P_expand)
+	if (x->op != P_mul)
 		return NULL;
-	for (int i = 0; i < e->nd; i++) {
-		if (reduces(t, i) ? e->at[i] >= 0 : false)
-			return NULL;
-		if (!reduces(t, i))
-			map[n++] = e->at[i];
+	for (int k = 0; k < 2; k++) {
+		int n = 0;
+		Node *e = x->in[k], *rest = x->in[!k];
+		bool constant = e->op == P_expand;
+		for (int i = 0; constant && i < e->nd; i++)
+			if (!reduces(t, i))
+				map[n++] = e->at[i];
+			else
+				constant = e->at[i] < 0;
+		if (constant) {
+			*s = mk_expand(g, e->in[0], t->dim, t->nd, map);
+			return rest;
+		}
 	}
-	Node *s = mk_expand(g, e->in[0], t->dim, t->nd, map);
-	return mk2(g, P_mul, mk_reduce(g, P_reduce_sum, x, t->at, t->nat), s);
+	for (int k = 0; k < 2 && reduces(t, 0) && !reduces(t, x->nd - 1); k++) {
+		Node *rest = without_factor(g, t, x->in[k], s);
+		if (rest)
+			return mk2(g, P_mul, rest, x->in[!k]);
+	}
+	return NULL;
+}
+
+/* sum(x * expand(s)) where s does not vary over what is summed: sum(x) * s. */
+static Node *
+factor_out(Graph *g, Node *t)
+{
+	Node *s, *x = without_factor(g, t, t->in[0], &s);
+	return x ? mk2(g, P_mul, mk_reduce(g, P_reduce_sum, x, t->at, t->nat), s) : NULL;
 }
 
 static Node *
 reduction(Graph *g, Node *t)
 {
-	Node *x = t->in[0], *r;
+	Node *x = t->in[0];
 	int64_t size = 1;
 	for (int i = 0; i < t->nat; i++)
 		size *= x->dim[t->at[i]];
@@ -430,8 +450,7 @@ reduction(Graph *g, Node *t)
 			Node *s = mk_reduce(g, t->op, x->in[0], t->at, t->nat);
 			return mk2(g, P_mul, s, mk_like(g, x->in[1]->f, s));
 		}
-		if ((r = factor_out(g, t, x->in[0], x->in[1])) || (r = factor_out(g, t, x->in[1], x->in[0])))
-			return r;
+		return factor_out(g, t);
 	}
 	return NULL;
 }

@@ -25,5 +25,10 @@ for f in cpu_0.c cuda_1.cu; do
 	[ -z "$divided" ] && ok || bad "$f: $divided"
 done
 
+# A batch norm sums twice over its rows, and its gradient twice: the factors of a channel stand outside of the sums, which are then
+# those of the parameters' gradients.
+sums=$("$mmc" models/cnn.yaml --target cpu -d c -o "$tmp/plan.bin" 2>&1 | grep -c 'reduce_sum(.*at=\[0, 1, 2\]')
+[ "$sums" = 24 ] && ok || bad "$sums sums over rows for six batch norms"
+
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
