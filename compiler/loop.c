@@ -66,10 +66,13 @@ val_new(Kernel *k, LVal t)
 	return v;
 }
 
-/* Guards are few: equal ones become one pointer by a list walk. */
+/* Guards are few: equal ones become one pointer by a list walk. What holds already is not said again. */
 static Guard *
 guard_new(Kernel *k, Guard *up, const Ix *ix, int64_t lo, int64_t hi)
 {
+	for (Guard *g = up; g; g = g->up)
+		if (g->ix == ix && g->lo >= lo && g->hi <= hi)
+			return up;
 	for (int i = 0; i < k->nval; i++)
 		for (Guard *g = k->val[i]->guard; g; g = g->up)
 			if (g->up == up && g->ix == ix && g->lo == lo && g->hi == hi)
@@ -79,6 +82,15 @@ guard_new(Kernel *k, Guard *up, const Ix *ix, int64_t lo, int64_t hi)
 	return g;
 }
 
+
+static bool
+inside(const Node *n, const Ix **idx)
+{
+	for (int i = 0; i < n->nd; i++)
+		if (idx[i]->lo < 0 || idx[i]->hi >= n->dim[i])
+			return false;
+	return true;
+}
 
 static LVal *
 load(Kernel *k, Node *n, Node *base, const Ix *ix, Guard *guard)
@@ -294,9 +306,8 @@ value_new(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 	LVal t = {.kind = LV_PRIM, .node = n, .dt = n->dt, .nin = n->nin, .cost = prim_cost(n->op)};
 	const Ix *in[MAXDIM];
 	int home = f->home[n->id];
-	if (home != INLINE && home != k->region) {
-		return load(k, n, n, layout_index(k, n, idx), guard);
-	}
+	if (home != INLINE && home != k->region)
+		return load(k, n, n, layout_index(k, n, idx), inside(n, idx) ? NULL : guard); /* wherever its place exists */
 	switch (prim_info[n->op].kind) {
 	case K_ELEM:
 		for (int i = 0; i < n->nin; i++)
@@ -307,7 +318,7 @@ value_new(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 			return constant(k, n, n->dt, n->f);
 		if (n->op == P_iota)
 			return val_new(k, (LVal){.kind = LV_INDEX, .node = n, .dt = n->dt, .ix = idx[n->at[0]], .cost = 1});
-		return load(k, n, n, layout_index(k, n, idx), guard);
+		return load(k, n, n, layout_index(k, n, idx), inside(n, idx) ? NULL : guard);
 	case K_FETCH: {
 		Node *rows = n->in[0];
 		int64_t width = n->nd > rows->nd ? n->dim[n->nd - 1] : 1;
@@ -405,6 +416,26 @@ space_of(const Node *n)
 	for (int i = 0; i < s.nd; i++)
 		s.count *= s.dim[i];
 	return s;
+}
+
+/* Merged axes are walked as what they were: their places are the same, and no index of the operand divides. Of the innermost
+   ones so many stay merged that the loop is no short one, and of whole vectors where it was:
+     [64, 32, 32, 3 * 3 * 16] -> [64, 32, 32, 3, 3, 16],  [64, 32, 32, 3 * 3 * 3] -> [64, 32, 32, 3, 3 * 3]  */
+static void
+unmerge(Extent *s, const Node *n)
+{
+	if (s->nsum || n->op != P_reshape || !n->nd || !n->in[0]->nd)
+		return;
+	const Node *x = n->in[0];
+	int nd = 0, last = x->nd - 1;
+	int64_t inner = x->dim[last], whole = n->dim[n->nd - 1];
+	while (last > 0 && (inner < 8 || (inner % 4 && whole % 4 == 0)))
+		inner *= x->dim[--last];
+	for (int i = 0; i < last; i++)
+		if (x->dim[i] > 1)
+			s->dim[nd++] = x->dim[i];
+	s->dim[nd++] = inner;
+	s->nd = nd;
 }
 
 void
@@ -729,6 +760,8 @@ lower_loop(Kernel *k, const Region *r)
 		Extent s = space_of(r->node[i]);
 		if ((s.nsum && !space.nsum) || (!space.nsum && s.count > space.count) || i == 0)
 			space = s;
+		if (space.count == s.count)
+			unmerge(&space, r->node[i]);
 	}
 	if (k->fusion->cuda)
 		mixed_space(k, r, &space);

@@ -25,6 +25,17 @@ for f in cpu_0.c cuda_1.cu; do
 	[ -z "$divided" ] && ok || bad "$f: $divided"
 done
 
+# The matrix of windows itself: merged axes are walked as what they were.
+"$mmc" models/cnn.yaml --target all --emit-src "$tmp" -o "$tmp/plan.bin" || bad 'mmc fails'
+for f in cpu_0.c cuda_0.cu; do
+	windows=$(grep 'a[0-9]*\[i0 \* 32768 + i1 \* 1024 + i2 \* 32 + i3 \* 1024 + i4 \* 32 + i5 + -1056\]' "$tmp/$f")
+	[ -n "$windows" ] && ok || bad "$f: no kernel of windows"
+	grep -q '[/%]' <<<"$windows" && bad "$f: $windows" || ok
+	# a condition is said once, and not where the place exists anyway
+	grep -q 'i1 + i3.*i2 + i4.*?' <<<"$windows" && ok || bad "$f: no condition"
+	grep -q 'i2 + i4.*i2 + i4.*?' <<<"$windows" && bad "$f: a condition twice: $windows" || ok
+done
+
 # A batch norm sums twice over its rows, and its gradient twice: the factors of a channel stand outside of the sums, which are then
 # those of the parameters' gradients.
 sums=$("$mmc" models/cnn.yaml --target cpu -d c -o "$tmp/plan.bin" 2>&1 | grep -c 'reduce_sum(.*at=\[0, 1, 2\]')
