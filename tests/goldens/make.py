@@ -322,7 +322,7 @@ def blocks():
         a = torch.softmax((v @ theta) @ (v @ phi).transpose(1, 2), -1)
         return x + (a @ (v @ g) @ w + b).reshape(x.shape)
     case("nonlocal", "nonlocal(a)", {"a": ("b y x c", 0.5 * img["a"][1])}, nonlocal_,
-         {"nonlocal.dense.w": 0.4 * randn(6, 3), "nonlocal.dense_2.w": 0.4 * randn(6, 3), "nonlocal.dense_3.w": randn(6, 3), "nonlocal.z.w": randn(3, 6), "nonlocal.z.b": randn(6)})
+         {"nonlocal.dense.w": 0.4 * randn(6, 3), "nonlocal.dense_2.w": 0.4 * randn(6, 3), "nonlocal.dense_3.w": randn(6, 3), "nonlocal.w": randn(3, 6), "nonlocal.b": randn(6)})
     for h, w in ((4, 4), (3, 5)):
         x = {"a": ("b y x c", randn(2, h, w, 3))}
         case("global_filter_%d%d" % (h, w), "global_filter(a)", x,
