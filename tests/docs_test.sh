@@ -22,6 +22,12 @@ them. The head of each says where its data is from and where to put it.
 | `sentiment_transformer.yaml` | the same sentences, a transformer block | 75.4 % (73.5 to 77.3) |
 | `speech.yaml` | spoken digits from samples: coefficients in the graph, convolutions, a GRU | test accuracy 98.7 to 99.0 % of three seeds, recordings 5 to 9 of each digit and speaker held out, in half a minute |
 | `moe.yaml` | a mixture of eight experts, two a digit, on MNIST | test accuracy 97.8 % after 10 epochs |
+| `resnet.yaml` | ResNet-20 on CIFAR-10 | not trained to its end: its 100 epochs want a GPU |
+| `cnn.yaml` | a plain convolutional network on CIFAR-10, the baseline of the next three | not trained to its end: its 20 epochs want a GPU |
+| `cnn_se.yaml`, `cnn_cbam.yaml`, `cnn_nonlocal.yaml` | the same with squeeze-and-excitation, CBAM, non-local blocks: a line differs | as `cnn.yaml` |
+| `gfnet.yaml` | GFNet on CIFAR-10: filters in the Fourier domain | not trained to its end: its 60 epochs want a GPU |
+| `segmentation.yaml` | a U-Net on CamVid: pixel accuracy, mIoU of 11 classes, boundary F-score | not trained to its end: its 120 epochs want a GPU |
+| `segmentation_boundary.yaml` | the same with a loss of boundaries: a line differs | as `segmentation.yaml` |
 | `mlp_mixer.yaml` | MLP-Mixer on CIFAR-10 | not trained to its end: its 60 epochs want a GPU |
 | `two_tower.yaml` | authors and posts as vectors, on the sample data | test R2 0.48 |
 
