@@ -83,6 +83,7 @@ guard_new(Kernel *k, Guard *up, const Ix *ix, int64_t lo, int64_t hi)
 }
 
 
+/* Is this a place of n at every place of the kernel's axes? */
 static bool
 inside(const Node *n, const Ix **idx)
 {
