@@ -462,6 +462,9 @@ fn_spread(Lower *w, Ast *call, Val *piped)
 	Axes u = {.n = x.node->nd};
 	if (u.n == MAXDIM)
 		lower_fail(w, call->loc, "more than %d axes", MAXDIM);
+	for (int i = 0; i < u.n; i++)
+		if (!strcmp(x.ax[i], o.ax[0]))
+			lower_fail(w, call->loc, "spread over axis %s, which is there already: %s", o.ax[0], axes_text(w, &x));
 	memcpy(u.ax, x.ax, sizeof u.ax);
 	memcpy(u.dim, x.node->dim, sizeof u.dim);
 	u.ax[u.n] = o.ax[0];
