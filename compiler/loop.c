@@ -105,10 +105,13 @@ constant(Kernel *k, Node *n, DType dt, double f)
 	return val_new(k, (LVal){.kind = LV_CONST, .node = n, .dt = dt, .f = f});
 }
 
-/* v where all of g up to `below` holds, else other. */
+/* v where all of g holds, else other. Pads of several axes are one choice: the inner one's conditions are those of both. */
 static LVal *
 in_range(Kernel *k, Node *n, Guard *g, LVal *v, LVal *other)
 {
+	for (Guard *up = v->guard; v->kind == LV_RANGE && v->in[1] == other && up; up = up->up)
+		if (up == g)
+			return v;
 	return val_new(k, (LVal){.kind = LV_RANGE, .node = n, .dt = n->dt, .nin = 2, .in = {v, other}, .guard = g, .cost = 1});
 }
 

@@ -14,7 +14,7 @@ typedef unsigned long long uint64_t;
 #define mm_log(x) logf(x)
 #define mm_log1p(x) log1pf(x)
 #define mm_sqrt(x) sqrtf(x)
-#define mm_rsqrt(x) (1.0f / sqrtf(x))
+#define mm_rsqrt(x) rsqrtf(x) /* 2 ulp */
 #define mm_tanh(x) tanhf(x)
 #define mm_sigmoid(x) (1.0f / (1.0f + expf(-(x))))
 #define mm_floor(x) floorf(x)
