@@ -53,6 +53,8 @@ char *yaml_found(Arena *a, const YNode *v);                /* "the text 'abc'", 
 
 /* ---- model_keys.c: grammar/model.def as a table, and reading by it ---- */
 
+#define MAX_AXES 6 /* of a tensor column */
+
 /* An input while it is read: its record and what the record is made of. */
 typedef struct InputEntry {
 	PlanInput p;

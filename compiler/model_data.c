@@ -102,22 +102,30 @@ read_shapes(Reader *r, const Key *k, const YNode *v, void *rec)
 	return ok;
 }
 
+static bool
+set_dtype(Reader *r, const Key *k, PlanTable *t, const char *column, const YNode *v)
+{
+	const Choice *c = v->kind == Y_SCALAR ? find_choice(V_dtype, v->s) : NULL;
+	if (!c) {
+		error_at(v->loc, "%s: expected uint8 or float32, found %s", k->name, yaml_found(r->a, v));
+		return false;
+	}
+	find_shape(r, t, column)->dtype = c->value;
+	return true;
+}
+
 bool
 read_dtypes(Reader *r, const Key *k, const YNode *v, void *rec)
 {
 	PlanTable *t = rec;
+	bool ok = true;
+	if (t->kind != TB_RAW)
+		return set_dtype(r, k, t, "", v);
 	if (v->kind != Y_MAP)
 		return wrong_value(r, k, v);
-	for (int i = 0; i < v->n; i++) {
-		const YNode *w = v->pair[i].value;
-		const Choice *c = w->kind == Y_SCALAR ? find_choice(V_dtype, w->s) : NULL;
-		if (!c) {
-			error_at(w->loc, "%s: expected uint8 or float32, found %s", k->name, yaml_found(r->a, w));
-			return false;
-		}
-		find_shape(r, t, v->pair[i].key)->dtype = c->value;
-	}
-	return true;
+	for (int i = 0; ok && i < v->n; i++)
+		ok = set_dtype(r, k, t, v->pair[i].key, v->pair[i].value);
+	return ok;
 }
 
 /* What a table's type needs besides its files. */
@@ -128,13 +136,13 @@ check_table(Reader *r, PlanTable *t, const YPair *p)
 		const char *type;
 		uint32_t least, most;
 		const char *such;
-	} shape[NTABLE] = {[TB_WAV] = {"wav", 1, 1, "[16000]"}, [TB_IMAGES] = {"images", 3, 3, "[64, 64, 3]"}};
+	} shape[NTABLE] = {[TB_WAV] = {"wav", 1, 1, "[16000]"}, [TB_IMAGES] = {"images", 3, 3, "[64, 64, 3]"}, [TB_ARRAYS] = {"arrays", 1, MAX_AXES, "[64, 40]"}};
 	bool ok = true;
 	if (t->kind >= NTABLE)
 		return false;
-	if (shape[t->kind].type && (!t->nshape || t->shape[0].ndim != shape[t->kind].least)) {
+	if (shape[t->kind].type && (!t->nshape || t->shape[0].ndim < shape[t->kind].least || t->shape[0].ndim > shape[t->kind].most)) {
 		error_at(p->loc, "table '%s' of type %s lacks a shape with %u number%s, such as shape: %s", p->key, shape[t->kind].type, shape[t->kind].least,
-			shape[t->kind].least == 1 ? "" : "s", shape[t->kind].such);
+			shape[t->kind].most == 1 ? "" : shape[t->kind].least == 1 ? " or more" : "s", shape[t->kind].such);
 		ok = false;
 	}
 	if (t->kind == TB_IMAGES && ok && t->shape[0].dim[2] != 1 && t->shape[0].dim[2] != 3) {
@@ -436,6 +444,16 @@ check_number_scale(uint32_t scale, const YPair *entry)
 	return false;
 }
 
+/* What stands in for a tensor that a row lacks. */
+static bool
+check_fill(const InputEntry *e, const YPair *missing)
+{
+	if (e->p.missing == MISS_ZERO || e->p.missing == MISS_DROP)
+		return true;
+	error_at(missing->value->loc, "missing: of an image or tensor it is zero or drop");
+	return false;
+}
+
 static bool
 read_input(Reader *r, const YPair *p, InputEntry *e)
 {
@@ -445,8 +463,11 @@ read_input(Reader *r, const YPair *p, InputEntry *e)
 		return false;
 	if (!*e->p.from)
 		e->p.from = quote_name(r->a, p->key);
+	const YPair *missing = yaml_pair(p->value, "missing");
+	if (e->p.kind == IN_NUMBER && !missing)
+		e->p.missing = MISS_MEAN;
 	if (e->p.kind == IN_TENSOR)
-		return check_tensor(p, e->p.dim, e->p.ndim, &e->p.dtype, e->p.scale, &e->p.width, &e->axes);
+		return check_tensor(p, e->p.dim, e->p.ndim, &e->p.dtype, e->p.scale, &e->p.width, &e->axes) && check_fill(e, missing);
 	if (e->p.kind <= IN_CATEGORY)
 		e->p.width = 1;
 	e->axes.name[0] = "c";

@@ -40,7 +40,6 @@ static const struct {
 #include "../grammar/model.def"
 };
 
-#define MAX_AXES 6 /* of a tensor column */
 #define MAX_CODE 16384 /* bytes of one expression */
 #define FIELD(type, rec, k) ((type *)(void *)((char *)(rec) + (k)->off))
 

@@ -255,6 +255,8 @@ table_free(Table *t)
 	for (uint32_t i = 0; i < t->ntensor; i++)
 		array_free(&t->tensor[i]);
 	free(t->files);
+	free(t->row_file);
+	arena_free(&t->mem);
 	free(t->tensor);
 	free(t->path);
 	*t = (Table){0};

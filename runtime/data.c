@@ -151,7 +151,7 @@ open_table(const Source *s, const PlanTable *p, Table *t, Err *e)
 		if (read_file(t->path, &t->raw, &t->nraw, &why))
 			t->hash = hash_block(0, t->raw, t->nraw);
 	} else {
-		table_hash(t, &why);
+		table_hash(t, s->o->cache_dir != NULL, &why); /* only the cache asks what is in it */
 	}
 	if (!why.set)
 		return true;
@@ -447,6 +447,7 @@ report_input(Source *s, const Rows *r, uint32_t i, const InputFit *f, const Code
 	report_issue(s, r, &r->expr[i].junk, "values are not numbers: missing");
 	report_issue(s, r, &c->clamped, "values below 0, taken as 0 for log1p");
 	report_issue(s, r, &c->range, "values are no id of this input: id 0");
+	report_issue(s, r, &c->absent, "rows have none: zeros");
 }
 
 /* Shares of the classes in the training split: the largest, the smallest. */
@@ -519,6 +520,9 @@ fill_input(Source *s, const Rows *r, uint32_t i, Fit *fit, bool apply, void *out
 	}
 	if (!encode_tensor(s, r, &r->expr[i], (DType)in->dtype, in->dim, in->ndim, out, c, e))
 		return false;
+	if (!apply && c->absent.n == r->kept)
+		return fail(e, "%s: input %s: none of %lld rows has one: look at the join, and at the folder's column name\n  in: %s", in->loc, in->name,
+		            (long long)r->kept, r->expr[i].sql);
 	if (!apply && (in->scale & SC_ZSCORE))
 		fit_channels(in, r, out, &fit->input[i]);
 	return true;

@@ -24,6 +24,8 @@ typedef struct Issue {
 void issue_add(Issue *s, int64_t line, const char *text);
 void issue_puts(Text *t, const char *file, const Issue *s); /* " (posts.csv:17 'x', ...)", or nothing */
 
+void dims_puts(Text *t, const int64_t *dim, uint32_t n); /* [4, 64, 64, 3] */
+
 /* The output function of splitmix64 (Steele, Lea, Flood 2014): a bijection that spreads every bit. */
 uint64_t mix64(uint64_t x);
 /* Hash of a word: mix64 of its 64-bit FNV-1a. Ids of hashed inputs depend on it: never change it. */
@@ -124,6 +126,11 @@ typedef struct Table {
 	uint32_t nfiles, capfiles, ntensor, captensor;
 	TableFile *files; /* resolved; a folder is one */
 	TensorColumn *tensor;
+	char **row_file; /* of a folder whose files are rows: each row's path, in mem */
+	size_t nrow_file, caprow_file;
+	int64_t damaged; /* of them cannot be read, and what the first say */
+	char *damage[3];
+	Arena mem;
 } Table;
 
 bool csv_read(Table *t, Err *e); /* t->raw to cells; frees t->raw */
@@ -137,18 +144,30 @@ void table_free(Table *t);
 /* Takes row `row` of a tensor column: width elements of its dtype. */
 typedef bool (*PutRow)(void *ctx, int64_t row, const void *data, Err *e);
 
+enum { MAX_FILE_NUMBERS = 2 };
+
+/* A kind of files that are rows (read_folder.c). Their tensor has the table's only shape. */
+typedef struct FileRow {
+	const char *column;        /* the tensor's */
+	const char *const *suffix; /* of the files, NULL-terminated */
+	const char *const *number; /* columns of what `head` says, NULL-terminated; NULL: there are none */
+	bool (*head)(const char *path, double *number, Err *e);
+	bool (*load)(const TensorColumn *c, const char *path, void *out, Err *e); /* c->width elements of c->dtype */
+} FileRow;
+extern const FileRow wav_row, image_row, array_row;
+
 typedef struct TableReader {
-	bool folder;   /* its path is a folder of files */
 	bool columns;  /* its files fill columns that the model names */
 	/* Adds columns, rows and what tensors there are; reads headers and scalars, not more of a tensor than must be. */
 	bool (*open)(Table *t, Err *e);
-	/* Gives the rows of tensor column c to put, in order; stops where it returns false. NULL: it has none. */
+	/* Gives the rows of tensor column c to put, in order; stops where it returns false. NULL: it has none, or: */
 	bool (*each)(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Err *e);
+	const FileRow *file; /* its path is a folder of such files: each row is read by itself */
 } TableReader;
 extern const TableReader table_readers[NTABLE];
 
 bool table_files(Table *t, const char *base, const char *other, Err *e); /* resolves paths; other: a file in place of all */
-bool table_hash(Table *t, Err *e);                   /* of all files' content, into t->hash */
+bool table_hash(Table *t, bool content, Err *e);     /* of all files' names, and of what is in them, into t->hash */
 bool table_read(Table *t, uint32_t number, Err *e);  /* files to cells; number: of tensor columns in the tables before */
 
 uint32_t table_add_column(Table *t, const char *name);
@@ -157,7 +176,6 @@ TensorColumn *table_add_tensor(Table *t, const char *name, DType dtype, uint32_t
 void table_add_text(Table *t, const char *s, size_t n);
 void table_add_number(Table *t, double v);
 void table_add_ref(Table *t, uint32_t tensor, int64_t row); /* the cell of tensor column number `tensor`; row < 0: missing */
-void table_add_file(Table *t, const char *folder, const char *path); /* two cells: the path below the folder, its last folder */
 void table_end_row(Table *t, int64_t line);
 void table_name_part(Table *t, uint32_t part);       /* the cell of column `part`, where the table has one */
 bool table_has_parts(const Table *t);
@@ -193,10 +211,8 @@ bool cifar_each(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Er
 bool lines_open(Table *t, Err *e); /* read_text.c */
 bool bytes_open(Table *t, Err *e);
 bool bytes_read(const Table *t, int64_t first, int64_t n, uint8_t *out, Err *e); /* n bytes from `first` on, of all files as one */
-bool wav_open(Table *t, Err *e);
-bool wav_each(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Err *e);
-bool images_open(Table *t, Err *e);
-bool images_each(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Err *e);
+bool folder_open(Table *t, Err *e); /* read_folder.c */
+bool folder_load(const Table *t, const TensorColumn *c, int64_t row, void *out, Err *e); /* errors name the file */
 
 /* ---- table.c ---- */
 
@@ -349,6 +365,7 @@ typedef struct Coded {
 	int64_t missing, words, unknown, truncated;
 	Issue clamped;   /* negative under log1p */
 	Issue range;     /* an integer id outside [0, size) */
+	Issue absent;    /* rows without a tensor */
 } Coded;
 
 void encode_input(const PlanInput *in, const InputFit *f, const Rows *r, const Expr *x, void *out, Coded *c);

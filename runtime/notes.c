@@ -51,6 +51,14 @@ issue_puts(Text *t, const char *file, const Issue *s)
 		text_puts(t, s->n > n ? ", ...)" : ")");
 }
 
+void
+dims_puts(Text *t, const int64_t *dim, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		text_printf(t, "%s%lld", i ? ", " : "[", (long long)dim[i]);
+	text_puts(t, "]");
+}
+
 uint64_t
 mix64(uint64_t x)
 {

@@ -74,8 +74,9 @@ const Record *plan_record(void) { return record_Plan(); }
 static const FieldNames names_table[] = {
 	NAMES(PlanFile, part, false, "any", "train", "val", "test")
 	DTYPE_FIELD(PlanShape, dtype)
-	NAMES(PlanTable, kind, false, "csv", "tsv", "lines", "bytes", "idx", "npy", "npz", "raw", "cifar", "cifar100", "wav", "images")
+	NAMES(PlanTable, kind, false, "csv", "tsv", "lines", "bytes", "idx", "npy", "npz", "raw", "cifar", "cifar100", "wav", "images", "arrays")
 	NAMES(PlanTable, latin1, false, "no", "yes")
+	NAMES(PlanTable, damaged, false, "error", "missing")
 	NAMES(PlanInput, kind, false, "number", "category", "text", "tags", "tensor", "sequence")
 	NAMES(PlanInput, scale, true, "log1p", "zscore", "minmax", "unit")
 	DTYPE_FIELD(PlanInput, dtype)

@@ -12,7 +12,7 @@
 
 #include "base.h"
 
-#define PLAN_VERSION 3
+#define PLAN_VERSION 4
 
 /* Element types: name, enum, bytes, C type, CUDA type. */
 #define DTYPES(X)                                                                                   \
@@ -47,7 +47,7 @@ extern const char *const space_names[NSPACE];
 /* ---- data: tables to columns ---- */
 
 typedef enum TableKind {
-	TB_CSV, TB_TSV, TB_LINES, TB_BYTES, TB_IDX, TB_NPY, TB_NPZ, TB_RAW, TB_CIFAR, TB_CIFAR100, TB_WAV, TB_IMAGES, NTABLE
+	TB_CSV, TB_TSV, TB_LINES, TB_BYTES, TB_IDX, TB_NPY, TB_NPZ, TB_RAW, TB_CIFAR, TB_CIFAR100, TB_WAV, TB_IMAGES, TB_ARRAYS, NTABLE
 } TableKind;
 typedef enum FilePart { PART_ANY, PART_TRAIN, PART_VAL, PART_TEST, NPART } FilePart; /* which split the rows of a file are in; ANY: as data.split says */
 typedef enum InputKind { IN_NUMBER, IN_CATEGORY, IN_TEXT, IN_TAGS, IN_TENSOR, IN_SEQUENCE } InputKind;
@@ -58,7 +58,7 @@ typedef enum Above { AB_CONDITION, AB_VALUE, AB_QUANTILE } Above;
 
 #define PLAN_FILE(F, L)                                                                             \
 	F(STR, name)   /* the column that it fills (idx, npy, raw), or the label of its rows (lines); else "" */ \
-	F(STR, path)   /* a file, or a folder (wav, images) */                                      \
+	F(STR, path)   /* a file, or a folder (wav, images, arrays) */                                   \
 	F(U32, part)   /* FilePart */
 #define PLAN_SHAPE(F, L)                                                                            \
 	F(STR, name)   /* a column, or "" for the only one */                                       \
@@ -71,14 +71,15 @@ typedef enum Above { AB_CONDITION, AB_VALUE, AB_QUANTILE } Above;
 	F(U32, kind)   /* TableKind */                                                              \
 	F(U32, latin1) /* lines: the text is ISO 8859-1, not UTF-8 */                               \
 	L(PlanFile, file)                                                                           \
-	L(PlanShape, shape) /* raw: of each column; wav, images: of the only one */                  \
-	F(I64, window) /* bytes: of a row */
+	L(PlanShape, shape) /* raw: of each column; wav, images, arrays: of the only one */          \
+	F(I64, window) /* bytes: of a row */                                                        \
+	F(U32, damaged)/* wav, images, arrays: 1: a file that cannot be read is missing, not an error */
 #define PLAN_INPUT(F, L)                                                                            \
 	F(STR, name)                                                                                \
 	F(U32, kind)   /* InputKind; the column: see column_dtype */                              \
 	F(STR, from)   /* SQL expression over the joined row */                                     \
 	F(U32, scale)  /* Scale bits: numbers; tensors, of which unit and zscore */               \
-	F(U32, missing)/* Missing, numbers only; others get id 0 */                                 \
+	F(U32, missing)/* Missing; of tensors zero or drop; ids get 0 */                            \
 	F(F64, missing_value)                                                                       \
 	F(I64, width)  /* elements a row: text tokens, tags, of a tensor, bytes of a sequence; else 1 */ \
 	F(I64, size)   /* ids: 0 missing or padding, 1 unknown (vocabulary only), the rest fitted or hashed */ \

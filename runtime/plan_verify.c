@@ -189,6 +189,8 @@ check_input(Check *c, const PlanInput *i)
 		return bad(c, "input %.100s: size is %" PRId64, i->name, i->size);
 	if ((i->scale & SC_ZSCORE) && (i->scale & SC_MINMAX))
 		return bad(c, "input %.100s: both zscore and minmax", i->name);
+	if (i->kind >= IN_TENSOR && i->missing != MISS_ZERO && i->missing != MISS_DROP)
+		return bad(c, "input %.100s: what stands in for a missing tensor is %" PRIu32, i->name, i->missing);
 	return i->kind != IN_TENSOR || check_dims(c, "input", i->name, i->dim, i->ndim, i->width, i->dtype);
 }
 
@@ -208,9 +210,23 @@ check_target(Check *c, const PlanTarget *t)
 	return t->kind != TG_TENSOR || check_dims(c, "target", t->name, t->dim, t->ndim, t->width, t->dtype);
 }
 
+/* Whether each file of the table is a tensor that files of its kind can be: its reader relies on it. */
+static bool
+file_shape(const PlanTable *t)
+{
+	const PlanShape *s = t->shape;
+	if (t->nshape != 1)
+		return false;
+	if (t->kind == TB_WAV)
+		return s->ndim == 1 && s->dtype == DT_F32;
+	return t->kind == TB_IMAGES ? s->ndim == 3 && (s->dim[2] == 1 || s->dim[2] == 3) && s->dtype == DT_U8 : s->ndim > 0;
+}
+
 static bool
 check_table(Check *c, const PlanTable *t)
 {
+	if (t->kind >= TB_WAV && t->kind <= TB_ARRAYS && !file_shape(t))
+		return bad(c, "table %.100s: its files have no tensor of this shape and type", t->name);
 	if (t->kind == TB_BYTES && (t->window < 1 || t->window > INT32_MAX / 4))
 		return bad(c, "table %.100s: windows of %" PRId64 " bytes", t->name, t->window);
 	for (uint32_t i = 0; i < t->nshape; i++) {

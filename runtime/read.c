@@ -22,8 +22,9 @@ const TableReader table_readers[NTABLE] = {
 	[TB_RAW] = {.columns = true, .open = array_open, .each = array_each},
 	[TB_CIFAR] = {.open = cifar_open, .each = cifar_each},
 	[TB_CIFAR100] = {.open = cifar_open, .each = cifar_each},
-	[TB_WAV] = {.folder = true, .open = wav_open, .each = wav_each},
-	[TB_IMAGES] = {.folder = true, .open = images_open, .each = images_each},
+	[TB_WAV] = {.open = folder_open, .file = &wav_row},
+	[TB_IMAGES] = {.open = folder_open, .file = &image_row},
+	[TB_ARRAYS] = {.open = folder_open, .file = &array_row},
 };
 
 /* ---- rows ---- */
@@ -67,18 +68,6 @@ table_add_ref(Table *t, uint32_t tensor, int64_t row)
 	char buf[40] = "";
 	int n = row < 0 ? 0 : snprintf(buf, sizeof buf, "%lld", (long long)TENSOR_REF(t->number + tensor, row));
 	table_add_text(t, buf, (size_t)n);
-}
-
-void
-table_add_file(Table *t, const char *folder, const char *path)
-{
-	size_t n = strlen(folder);
-	const char *below = strncmp(path, folder, n) || path[n] != '/' ? NULL : path + n + strspn(path + n, "/");
-	const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path, *end = base > path ? base - 1 : path, *start = end;
-	while (start > path && start[-1] != '/')
-		start--;
-	table_add_text(t, below ? below : base, strlen(below ? below : base));
-	table_add_text(t, start, (size_t)(end - start));
 }
 
 void
@@ -225,7 +214,7 @@ hash_file(const char *path, uint64_t *h, Err *e)
 }
 
 bool
-table_hash(Table *t, Err *e)
+table_hash(Table *t, bool content, Err *e)
 {
 	Arena a = {0};
 	t->hash = hash_u64(HASH_INIT, t->nfiles);
@@ -236,7 +225,8 @@ table_hash(Table *t, Err *e)
 		for (size_t k = 0; f && k < n && !e->set; k++) {
 			const char *name = f[k] + strlen(t->files[i].path); /* of a file in a folder */
 			t->hash = hash_bytes(t->hash, name, strlen(name) + 1);
-			hash_file(f[k], &t->hash, e);
+			if (content)
+				hash_file(f[k], &t->hash, e);
 		}
 	}
 	arena_free(&a);

@@ -1,4 +1,5 @@
-/* Arrays of numbers, row after row: IDX (LeCun's format of MNIST), NumPy's npy and npz (numpy.lib.format), raw bytes.
+/* Arrays of numbers, row after row: IDX (LeCun's format of MNIST), NumPy's npy and npz (numpy.lib.format), raw bytes; and
+   folders of npy files, each a row.
 
    A file is a header, which says type and shape, and elements. The first axis is the row. An array with no other axis
    is a column of numbers, read at once; any other is a tensor column, u8 where the file has bytes, else f32. */
@@ -516,6 +517,52 @@ array_open(Table *t, Err *e)
 	arena_free(&names);
 	return ok;
 }
+
+/* ---- one array a file ---- */
+
+/* Whether the file's array is what the table says each is. */
+static bool
+check_array(const ArrayFile *f, const TensorColumn *c, Err *e)
+{
+	static const char *const kind[] = {['u'] = "uint", ['i'] = "int", ['f'] = "float"};
+	Text has = {0}, want = {0};
+	dims_puts(&has, f->dim, f->nd);
+	dims_puts(&want, c->dim, c->ndim);
+	if (strcmp(has.s, want.s))
+		fail(e, "%s: an array %s, the table says shape: %s", f->path, has.s, want.s);
+	else if (c->dtype == DT_U8 && column_type(f) != DT_U8)
+		fail(e, "%s: its elements are %s%d, the table says dtype: uint8", f->path, kind[(uint8_t)f->el.kind], 8 * f->el.bytes);
+	free(has.s);
+	free(want.s);
+	return !e->set;
+}
+
+static bool
+read_array(const ArrayFile *f, Stream *s, const TensorColumn *c, void *out, Err *e)
+{
+	size_t bytes = (size_t)c->width * f->el.bytes;
+	void *raw = c->dtype == DT_U8 ? out : xmalloc(bytes);
+	bool ok = stream_read(s, raw, bytes, e) && stream_end(s, e);
+	if (raw != out) {
+		if (ok)
+			convert(f, raw, out, c->width);
+		free(raw);
+	}
+	return ok;
+}
+
+static bool
+array_load(const TensorColumn *c, const char *path, void *out, Err *e)
+{
+	ArrayFile f = {.path = path, .stored = -1};
+	Stream s;
+	bool ok = stream_open(&s, path, e) && read_npy(&f, &s, e) && check_array(&f, c, e) && check_size(&f, &s, e) && read_array(&f, &s, c, out, e);
+	stream_close(&s);
+	return ok;
+}
+
+static const char *const suffix[] = {".npy", ".npy.gz", NULL};
+const FileRow array_row = {.column = "array", .suffix = suffix, .load = array_load};
 
 void
 array_free(TensorColumn *c)

@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const suffix[] = {".png", ".jpg", ".jpeg", NULL};
-
 enum { MAX_SIDE = 1 << 15, MAX_PIXELS = 1 << 28 };
 
 typedef struct Picture {
@@ -158,54 +156,21 @@ resize(const Picture *p, int64_t h, int64_t w, uint8_t *out)
 
 /* ---- the table ---- */
 
-bool
-images_open(Table *t, Err *e)
+static bool
+image_load(const TensorColumn *c, const char *path, void *out, Err *e)
 {
-	Arena a = {0};
-	table_add_column(t, "file");
-	table_add_column(t, "folder");
-	table_add_tensor(t, "image", DT_U8, 3, t->plan->shape[0].dim);
-	if (table_has_parts(t))
-		table_add_column(t, "part");
-	for (uint32_t i = 0; i < t->nfiles && !e->set; i++) {
-		size_t n = 0;
-		char **f = list_files(&a, t->files[i].path, suffix, &n, e);
-		for (size_t k = 0; f && k < n; k++) {
-			table_add_file(t, t->files[i].path, f[k]);
-			table_add_ref(t, 0, t->rows);
-			table_name_part(t, t->files[i].part);
-			table_end_row(t, t->rows + 1);
-		}
-	}
-	t->tensor[0].rows = t->rows;
-	arena_free(&a);
-	return !e->set;
+	Picture p = {.c = c->dim[2]};
+	bool ok = read_picture(path, &p, e);
+	if (ok && p.h == c->dim[0] && p.w == c->dim[1])
+		memcpy(out, p.v, (size_t)c->width);
+	else if (ok)
+		resize(&p, c->dim[0], c->dim[1], out);
+	free(p.v);
+	return ok;
 }
 
-bool
-images_each(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Err *e)
-{
-	Arena a = {0};
-	uint8_t *v = xmalloc((size_t)c->width);
-	int64_t row = 0;
-	for (uint32_t i = 0; i < t->nfiles && !e->set; i++) {
-		size_t n = 0;
-		char **f = list_files(&a, t->files[i].path, suffix, &n, e);
-		for (size_t k = 0; f && k < n && !e->set; k++, row++) {
-			Picture p = {.c = c->dim[2]};
-			if (read_picture(f[k], &p, e)) {
-				bool fits = p.h == c->dim[0] && p.w == c->dim[1];
-				if (!fits)
-					resize(&p, c->dim[0], c->dim[1], v);
-				put(ctx, row, fits ? p.v : v, e);
-			}
-			free(p.v);
-		}
-	}
-	free(v);
-	arena_free(&a);
-	return !e->set;
-}
+static const char *const suffix[] = {".png", ".jpg", ".jpeg", NULL};
+const FileRow image_row = {.column = "image", .suffix = suffix, .load = image_load};
 
 /* ---- pages ---- */
 

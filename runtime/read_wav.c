@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const suffix[] = {".wav", ".wav.gz", NULL};
-
 typedef struct Wav {
 	unsigned format, channels, bits;
 	int64_t rate, frames;
@@ -81,56 +79,30 @@ read_samples(Stream *s, const Wav *w, float *out, int64_t n, Err *e)
 
 /* ---- the table ---- */
 
-bool
-wav_open(Table *t, Err *e)
+static bool
+wav_head(const char *path, double *number, Err *e)
 {
-	Arena a = {0};
-	static const char *const names[] = {"file", "folder", "rate", "samples"};
-	for (size_t i = 0; i < LEN(names); i++)
-		table_add_column(t, names[i]);
-	table_add_tensor(t, "audio", DT_F32, 1, t->plan->shape[0].dim);
-	if (table_has_parts(t))
-		table_add_column(t, "part");
-	for (uint32_t i = 0; i < t->nfiles && !e->set; i++) {
-		size_t n = 0;
-		char **f = list_files(&a, t->files[i].path, suffix, &n, e);
-		for (size_t k = 0; f && k < n && !e->set; k++) {
-			Stream s;
-			Wav w;
-			if (stream_open(&s, f[k], e) && read_header(&s, &w, e)) {
-				table_add_file(t, t->files[i].path, f[k]);
-				table_add_number(t, (double)w.rate);
-				table_add_number(t, (double)w.frames);
-				table_add_ref(t, 0, t->rows);
-				table_name_part(t, t->files[i].part);
-				table_end_row(t, t->rows + 1);
-			}
-			stream_close(&s);
-		}
+	Stream s;
+	Wav w;
+	bool ok = stream_open(&s, path, e) && read_header(&s, &w, e);
+	stream_close(&s);
+	if (ok) {
+		number[0] = (double)w.rate;
+		number[1] = (double)w.frames;
 	}
-	t->tensor[0].rows = t->rows;
-	arena_free(&a);
-	return !e->set;
+	return ok;
 }
 
-bool
-wav_each(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Err *e)
+static bool
+wav_load(const TensorColumn *c, const char *path, void *out, Err *e)
 {
-	Arena a = {0};
-	float *v = xmalloc((size_t)c->width * sizeof *v);
-	int64_t row = 0;
-	for (uint32_t i = 0; i < t->nfiles && !e->set; i++) {
-		size_t n = 0;
-		char **f = list_files(&a, t->files[i].path, suffix, &n, e);
-		for (size_t k = 0; f && k < n && !e->set; k++, row++) {
-			Stream s;
-			Wav w;
-			if (stream_open(&s, f[k], e) && read_header(&s, &w, e) && read_samples(&s, &w, v, c->width, e))
-				put(ctx, row, v, e);
-			stream_close(&s);
-		}
-	}
-	free(v);
-	arena_free(&a);
-	return !e->set;
+	Stream s;
+	Wav w;
+	bool ok = stream_open(&s, path, e) && read_header(&s, &w, e) && read_samples(&s, &w, out, c->width, e);
+	stream_close(&s);
+	return ok;
 }
+
+static const char *const suffix[] = {".wav", ".wav.gz", NULL};
+static const char *const number[] = {"rate", "samples", NULL};
+const FileRow wav_row = {.column = "audio", .suffix = suffix, .number = number, .head = wav_head, .load = wav_load};

@@ -412,7 +412,7 @@ rows_clean(Source *s, Rows *r, Err *e)
 		bool keep = true;
 		for (uint32_t i = 0; i < d->ninput + d->ntarget && keep; i++) {
 			const Expr *x = &r->expr[i];
-			bool needed = i >= d->ninput || (d->input[i].kind == IN_NUMBER && d->input[i].missing == MISS_DROP);
+			bool needed = i >= d->ninput || d->input[i].missing == MISS_DROP;
 			if (!needed || !expr_missing(x, row))
 				continue;
 			keep = false;

@@ -224,6 +224,10 @@ table_report(const Table *t, Text *out)
 	text_printf(out, "  %-12s %8lld rows, %u columns: %s\n", t->name, (long long)t->rows, t->ncol, t->file);
 	report_issue(t, out, &t->ragged, "rows left out: the header has %u fields", t->ncol);
 	report_issue(t, out, &t->stray_quote, "quotes inside unquoted fields, kept as they are");
+	if (t->damaged)
+		text_printf(out, "    %lld files cannot be read: they count as missing\n", (long long)t->damaged);
+	for (int64_t i = 0; i < t->damaged && i < (int64_t)LEN(t->damage); i++)
+		text_printf(out, "      %s\n", t->damage[i]);
 	report_issue(t, out, &t->repeated, "rows repeat an earlier row in full (kept)");
 	for (uint32_t k = 0; k < t->ncol; k++) {
 		const TableColumn *c = &t->col[k];

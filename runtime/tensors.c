@@ -1,5 +1,6 @@
 /* Tensor columns of the dataset. An expression gives a reference for each row (TENSOR_REF); the files are read in their
-   own order, each row once, and every element goes straight to its places: no file is ever in memory as a whole. */
+   own order, each row once (of files that are rows: those wanted alone), and every element goes straight to its places: no
+   file of many rows is ever in memory as a whole. */
 #include "data_impl.h"
 
 #include <math.h>
@@ -52,14 +53,6 @@ read_ref(const Source *s, const Rows *r, const Expr *x, int64_t row, int64_t *nu
 	            x->loc, x->what, r->file, (long long)r->line[row], v, x->sql);
 }
 
-static void
-shape_puts(Text *t, const int64_t *dim, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++)
-		text_printf(t, "%s%lld", i ? ", " : "[", (long long)dim[i]);
-	text_puts(t, "]");
-}
-
 /* Equal but for axes of size 1. */
 static bool
 same_shape(const int64_t *a, uint32_t na, const int64_t *b, uint32_t nb)
@@ -82,8 +75,8 @@ check_column(const Table *t, const TensorColumn *c, const Expr *x, DType dtype, 
 {
 	Text has = {0}, want = {0};
 	bool ok = true;
-	shape_puts(&has, c->dim, c->ndim);
-	shape_puts(&want, dim, ndim);
+	dims_puts(&has, c->dim, c->ndim);
+	dims_puts(&want, dim, ndim);
 	if (!same_shape(c->dim, c->ndim, dim, ndim))
 		ok = fail(e, "%s: %s: a row of column %s of table %s is %s, the model says shape: %s", x->loc, x->what, t->col[c->column].name, t->name, has.s, want.s);
 	else if (dtype == DT_U8 && c->dtype != DT_U8)
@@ -96,6 +89,7 @@ check_column(const Table *t, const TensorColumn *c, const Expr *x, DType dtype, 
 typedef struct Fill {
 	const Place *p, *end;
 	const TensorColumn *c;
+	const Rows *r;
 	const Expr *x;
 	const Table *t;
 	DType dtype;
@@ -124,6 +118,33 @@ put_row(void *ctx, int64_t row, const void *data, Err *e)
 	return true;
 }
 
+/* Each file that some row wants, once. */
+static bool
+load_files(Fill *f, Err *e)
+{
+	void *buf = xmalloc((size_t)f->c->width * dtype_bytes(f->c->dtype));
+	Err why = {0};
+	while (f->p < f->end && !e->set) {
+		int64_t row = f->p->from, line = f->r->line[f->r->order[f->p->to]];
+		if (folder_load(f->t, f->c, row, buf, &why))
+			put_row(f, row, buf, e);
+		else
+			fail(e, "%s: %s: %s:%lld: %s; with `damaged: missing` under table %s such a file counts as missing", f->x->loc, f->x->what, f->r->file,
+			     (long long)line, why.msg, f->t->name);
+	}
+	free(buf);
+	return !e->set;
+}
+
+static bool
+read_tensors(const Table *t, const TensorColumn *c, Fill *f, Err *e)
+{
+	const TableReader *reader = &table_readers[t->kind];
+	if (reader->file)
+		return load_files(f, e);
+	return reader->each(t, c, put_row, f, e) && (f->p == f->end || fail(e, "%s: %s: table %s has fewer rows than when it was opened", f->x->loc, f->x->what, t->name));
+}
+
 bool
 encode_tensor(Source *s, const Rows *r, const Expr *x, DType dtype, const int64_t *dim, uint32_t ndim, void *out, Coded *c, Err *e)
 {
@@ -131,7 +152,7 @@ encode_tensor(Source *s, const Rows *r, const Expr *x, DType dtype, const int64_
 	int64_t n = 0;
 	for (int64_t i = 0; i < r->kept && !e->set; i++) {
 		if (isnan(x->num[r->order[i]])) {
-			c->missing++; /* out is zeroed */
+			issue_add(&c->absent, r->line[r->order[i]], NULL); /* out is zeroed */
 			continue;
 		}
 		p[n].to = i;
@@ -144,11 +165,11 @@ encode_tensor(Source *s, const Rows *r, const Expr *x, DType dtype, const int64_
 		const TensorColumn *col = find_tensor(s, p[i].tensor, &t);
 		for (j = i; j < n && p[j].tensor == p[i].tensor;)
 			j++;
-		Fill f = {p + i, p + j, col, x, t, dtype, out};
-		if (!table_readers[t->kind].each)
+		Fill f = {p + i, p + j, col, r, x, t, dtype, out};
+		if (!table_readers[t->kind].each && !table_readers[t->kind].file)
 			fail(e, "%s: %s: column %s of table %s holds windows of bytes: make it an input of type sequence", x->loc, x->what, t->col[col->column].name, t->name);
-		else if (check_column(t, col, x, dtype, dim, ndim, e) && table_readers[t->kind].each(t, col, put_row, &f, e) && f.p < f.end)
-			fail(e, "%s: %s: table %s has fewer rows than when it was opened", x->loc, x->what, t->name);
+		else if (check_column(t, col, x, dtype, dim, ndim, e))
+			read_tensors(t, col, &f, e);
 	}
 	free(p);
 	return !e->set;

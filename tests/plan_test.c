@@ -288,7 +288,7 @@ test_damage(const char *file, size_t n)
 	memcpy(bad, file, n);
 	bad[8] = 9;
 	CHECK(!decodes(bad, n, &e) &&
-	      !strcmp(e.msg, "plan was written by format version 9, this mmrun reads 3: compile the model again"));
+	      !strcmp(e.msg, "plan was written by format version 9, this mmrun reads 4: compile the model again"));
 	CHECK(!decodes("not a plan", 10, &e) && strstr(e.msg, "not a plan"));
 
 	/* The same behind a checksum that fits: now the decoder's own bounds and the verifier stand alone. */
@@ -381,7 +381,11 @@ test_fields(void)
 	BREAK("ids is 3", p->data->input[0].ids = 3);
 	BREAK("target[0].kind is 6", p->data->target[0].kind = 6);
 	BREAK("target viral: 0 classes", p->data->target[0].kind = TG_CLASS);
-	BREAK("table[1].kind is 12", p->data->table[1].kind = NTABLE);
+	BREAK("table[1].kind is 13", p->data->table[1].kind = NTABLE);
+	BREAK("table[1].damaged is 2", p->data->table[1].damaged = 2);
+	BREAK("table Users: its files have no tensor of this shape", p->data->table[1].kind = TB_ARRAYS);
+	BREAK("table Users: its files have no tensor of this shape", p->data->table[1].kind = TB_IMAGES; LIST(a, &p->data->table[1], shape, {.name = "", .dtype = DT_U8}));
+	BREAK("input caption: what stands in for a missing tensor is 2", p->data->input[1].kind = IN_SEQUENCE; p->data->input[1].size = 256; p->data->input[1].missing = MISS_MEAN);
 	BREAK("table Users: windows of 0 bytes", p->data->table[1].kind = TB_BYTES);
 	BREAK("split: fold 0 of 3", p->data->folds = 3);
 	BREAK("above is 3", p->data->target[0].above = 3);

@@ -86,6 +86,8 @@ print_table(const PlanTable *t)
 	}
 	if (t->window || t->latin1)
 		printf(" window %lld latin1 %u", (long long)t->window, t->latin1);
+	if (t->damaged)
+		printf(" damaged %u", t->damaged);
 	putchar('\n');
 }
 
