@@ -85,7 +85,9 @@ folder_open(Table *t, Err *e)
 	Arena a = {0};
 	table_add_column(t, "file");
 	table_add_column(t, "folder");
-	table_add_column(t, "name");
+	TableColumn *name = &t->col[table_add_column(t, "name")];
+	name->type = CT_TEXT; /* whatever it looks like */
+	name->fixed = true;
 	for (const char *const *c = k->number; c && *c; c++)
 		table_add_column(t, *c);
 	TensorColumn *x = table_add_tensor(t, k->column, (DType)shape->dtype, shape->ndim, shape->dim);

@@ -1,12 +1,13 @@
-/* mmrun synth: writes Posts.csv and Users.csv with the quirks of real exports and a planted signal, and prints the
-   best scores that any model can reach on them. Both files are written beside their places and renamed when both
-   are complete. The quirks: separators and suffixes in counts, two date formats, JSON inside a quoted field,
+/* mmrun synth: writes Posts.csv and Users.csv with the quirks of real exports and a planted signal, on request a file of
+   frames and one of sound for each post, and prints the best scores that any model can reach on them. All is
+   written beside its place and renamed when it is complete. The quirks: separators and suffixes in counts, two date formats, JSON inside a quoted field,
    several languages and emoji, quoted newlines and quotes, empty descriptions and songs, zero lengths and counts,
    users that Users.csv lacks, posts that come twice; on request IDs in scientific notation and CRLF line ends. */
 #define _GNU_SOURCE
 #include "runtime.h"
 #include "synth.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -16,7 +17,8 @@
 
 typedef struct Settings {
 	const char *out;
-	uint64_t posts, users, seed, scientific, crlf, help;
+	uint64_t posts, users, seed, scientific, crlf, media, help;
+	MediaSize size;
 } Settings;
 
 /* name, letter, argument, field, least, most, help. A row without an argument is a flag. */
@@ -35,13 +37,17 @@ static const struct Setting {
 	{"scientific-ids", 0, NULL, offsetof(Settings, scientific), 0, 0,
 	 "half of the post IDs as 7.18825E+18, as a spreadsheet saves them"},
 	{"crlf", 0, NULL, offsetof(Settings, crlf), 0, 0, "end lines with CR LF"},
+	{"media", 0, NULL, offsetof(Settings, media), 0, 0, "write frames/ID.npy and sound/ID.npy of each post, too, with a signal of their own"},
+	{"frames", 0, "N", offsetof(Settings, size.frames), 1, 64, "with --media: frames of a post (4)"},
+	{"pixels", 0, "N", offsetof(Settings, size.pixels), 8, 512, "with --media: height and width of a frame (64)"},
+	{"places", 0, "N", offsetof(Settings, size.places), 8, 4096, "with --media: places of sound, each of 40 coefficients (64)"},
 	{"help", 'h', NULL, offsetof(Settings, help), 0, 0, "this text"},
 };
 
 static void
 print_help(void)
 {
-	puts("usage: mmrun synth -o DIR [--posts N] [--users M] [--seed S]\n\n"
+	puts("usage: mmrun synth -o DIR [--posts N] [--users M] [--seed S] [--media]\n\n"
 		"Writes synthetic short-video posts (Posts.csv) and their users (Users.csv), with the quirks of real\n"
 		"exports, and prints the best scores that any model can reach on them. The same options give the same\n"
 		"bytes on every machine.\n\noptions:");
@@ -213,6 +219,129 @@ output_drop(Output *o)
 	free(o->path);
 	free(o->row.s);
 	*o = (Output){0};
+}
+
+/* A folder of one array a post while it is written. */
+typedef struct Folder {
+	char *path, *tmp; /* NULL without --media */
+	bool renamed;
+	char head[192]; /* of every file: numpy.lib.format, version 1.0 */
+	size_t nhead, nbytes;
+	void *data; /* of one post */
+} Folder;
+
+/* dim: nd sizes of one array. */
+static bool
+folder_make(Folder *o, const char *dir, const char *name, const char *descr, size_t bytes, const uint64_t *dim, int nd, Err *e)
+{
+	Text path = {0}, tmp = {0}, head = {0};
+	struct stat st;
+	text_printf(&path, "%s/%s", dir, name);
+	text_printf(&tmp, "%s.tmp.%ld", path.s, (long)getpid());
+	text_printf(&head, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr);
+	for (int i = 0; i < nd; i++) {
+		text_printf(&head, i ? ", %llu" : "%llu", (unsigned long long)dim[i]);
+		bytes *= dim[i];
+	}
+	text_puts(&head, "), }");
+	while ((10 + head.n + 1) % 64)
+		text_puts(&head, " ");
+	text_puts(&head, "\n");
+	*o = (Folder){.path = path.s, .nhead = 10 + head.n, .nbytes = bytes, .data = xmalloc(bytes)};
+	memcpy(o->head, (char[]){'\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0, (char)head.n, 0}, 10);
+	memcpy(o->head + 10, head.s, head.n);
+	free(head.s);
+	if (!stat(path.s, &st))
+		fail(e, "%s: exists; move it away or choose another folder", path.s);
+	else if (mkdir(tmp.s, 0777))
+		fail(e, "%s: cannot make the folder: %s", tmp.s, strerror(errno));
+	if (e->set)
+		free(tmp.s);
+	else
+		o->tmp = tmp.s;
+	return !e->set;
+}
+
+/* o->data as the array of a post. */
+static bool
+folder_write(Folder *o, uint64_t id, Err *e)
+{
+	Text path = {0};
+	text_printf(&path, "%s/%llu.npy", o->tmp, (unsigned long long)id);
+	FILE *f = fopen(path.s, "wb");
+	bool ok = f && fwrite(o->head, 1, o->nhead, f) == o->nhead && fwrite(o->data, 1, o->nbytes, f) == o->nbytes;
+	int why = errno;
+	if (f && fclose(f) && ok) {
+		why = errno;
+		ok = false;
+	}
+	if (!ok)
+		fail(e, "%s/%llu.npy: cannot write: %s", o->path, (unsigned long long)id, strerror(why));
+	free(path.s);
+	return ok;
+}
+
+static bool
+folder_rename(Folder *o, Err *e)
+{
+	if (!o->tmp)
+		return true;
+	o->renamed = !rename(o->tmp, o->path);
+	return o->renamed || fail(e, "%s: cannot make the folder: %s", o->path, strerror(errno));
+}
+
+static void
+remove_folder(const char *path)
+{
+	DIR *d = opendir(path);
+	for (struct dirent *f; d && (f = readdir(d));)
+		if (f->d_name[0] != '.')
+			unlinkat(dirfd(d), f->d_name, 0);
+	if (d)
+		closedir(d);
+	rmdir(path);
+}
+
+/* keep: all went well. */
+static void
+folder_drop(Folder *o, bool keep)
+{
+	if (o->tmp && !(keep && o->renamed))
+		remove_folder(o->renamed ? o->path : o->tmp);
+	free(o->path);
+	free(o->tmp);
+	free(o->data);
+	*o = (Folder){0};
+}
+
+/* NumPy's '<f4', in place. */
+static void
+store_little(float *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t u;
+		memcpy(&u, &v[i], 4);
+		memcpy(&v[i], (uint8_t[]){(uint8_t)u, (uint8_t)(u >> 8), (uint8_t)(u >> 16), (uint8_t)(u >> 24)}, 4);
+	}
+}
+
+static bool
+open_media(const Settings *s, Folder *frames, Folder *sound, Err *e)
+{
+	const MediaSize *m = &s->size;
+	return folder_make(frames, s->out, "frames", "|u1", 1, (uint64_t[]){m->frames, m->pixels, m->pixels, 3}, 4, e) &&
+		folder_make(sound, s->out, "sound", "<f4", 4, (uint64_t[]){m->places, NCOEFFICIENT}, 2, e);
+}
+
+static bool
+write_media(const World *w, const Settings *s, uint64_t index, uint64_t id, Folder *frames, Folder *sound, Err *e)
+{
+	if (!s->media)
+		return true;
+	make_frames(w, index, &s->size, frames->data);
+	make_sound(w, index, &s->size, sound->data);
+	store_little(sound->data, sound->nbytes / 4);
+	return folder_write(frames, id, e) && folder_write(sound, id, e);
 }
 
 /* RFC 4180: quoted where it must be. */
@@ -404,7 +533,7 @@ note_truth(Truth *t, const Post *p, bool listed)
 
 /* Appends the truth of each distinct post; *ndistinct counts them. */
 static bool
-write_posts(Output *o, const World *w, const Settings *s, Truth *truth, uint64_t *ndistinct, Err *e)
+write_posts(Output *o, const World *w, const Settings *s, Folder *frames, Folder *sound, Truth *truth, uint64_t *ndistinct, Err *e)
 {
 	Post p = {0};
 	bool ok;
@@ -416,7 +545,7 @@ write_posts(Output *o, const World *w, const Settings *s, Truth *truth, uint64_t
 		uint64_t from = original_of(s->seed, i);
 		post_make(w, from, &p);
 		put_post(&o->row, &p, s->scientific);
-		ok = output_row(o, e);
+		ok = output_row(o, e) && (from != i || write_media(w, s, i, p.id, frames, sound, e));
 		if (from == i)
 			note_truth(&truth[(*ndistinct)++], &p, w->user[p.user].listed);
 	}
@@ -424,11 +553,11 @@ write_posts(Output *o, const World *w, const Settings *s, Truth *truth, uint64_t
 	return ok;
 }
 
-/* Renames both, or leaves neither new. */
+/* Renames all, or leaves nothing new. */
 static bool
-publish(Output *posts, Output *users, Err *e)
+publish(Output *posts, Output *users, Folder *frames, Folder *sound, Err *e)
 {
-	if (!output_finish(posts, e) || !output_finish(users, e) || !output_rename(users, e))
+	if (!output_finish(posts, e) || !output_finish(users, e) || !folder_rename(frames, e) || !folder_rename(sound, e) || !output_rename(users, e))
 		return false;
 	if (output_rename(posts, e))
 		return true;
@@ -440,6 +569,7 @@ static bool
 synth(const Settings *s, Err *e)
 {
 	Output posts = {0}, users = {0};
+	Folder frames = {0}, sound = {0};
 	Truth *truth = NULL;
 	World *w = NULL;
 	uint64_t listed = 0, distinct = 0;
@@ -448,20 +578,27 @@ synth(const Settings *s, Err *e)
 		return fail(e, "%s: cannot make the folder: %s", s->out, strerror(errno));
 	if (!output_open(&posts, s->out, "Posts.csv", s->crlf, e) || !output_open(&users, s->out, "Users.csv", s->crlf, e))
 		goto out;
-	w = world_new(s->seed, s->users);
+	if (s->media && !open_media(s, &frames, &sound, e))
+		goto out;
+	w = world_new(s->seed, s->users, s->media);
 	truth = xmalloc(s->posts * sizeof *truth);
-	if (!write_users(&users, w, &listed, e) || !write_posts(&posts, w, s, truth, &distinct, e)
-		|| !publish(&posts, &users, e))
+	if (!write_users(&users, w, &listed, e) || !write_posts(&posts, w, s, &frames, &sound, truth, &distinct, e)
+		|| !publish(&posts, &users, &frames, &sound, e))
 		goto out;
 	ok = true;
 	printf("%s: %llu rows, %llu of them a second time, %llu bytes\n", posts.path, (unsigned long long)s->posts,
 		(unsigned long long)(s->posts - distinct), (unsigned long long)posts.bytes);
 	printf("%s: %llu users, %llu are missing, %llu bytes\n", users.path, (unsigned long long)listed,
 		(unsigned long long)(s->users - listed), (unsigned long long)users.bytes);
-	report_best(stdout, truth, distinct);
+	if (s->media)
+		printf("%s, %s: %llu files each, of %zu and %zu bytes\n", frames.path, sound.path, (unsigned long long)distinct,
+			frames.nhead + frames.nbytes, sound.nhead + sound.nbytes);
+	report_best(stdout, truth, distinct, s->media);
 out:
 	output_drop(&posts);
 	output_drop(&users);
+	folder_drop(&frames, ok);
+	folder_drop(&sound, ok);
 	free(truth);
 	if (w)
 		world_free(w);
@@ -470,12 +607,28 @@ out:
 	return ok;
 }
 
+/* Sizes that were not given; those that were have a meaning only with --media. */
+static bool
+check_media(Settings *s, Err *e)
+{
+	const struct { const char *name; uint64_t *size, usual; } size[] = {
+		{"frames", &s->size.frames, 4}, {"pixels", &s->size.pixels, 64}, {"places", &s->size.places, 64},
+	};
+	for (size_t i = 0; i < LEN(size); i++) {
+		if (*size[i].size && !s->media)
+			return fail(e, "--%s has a meaning only with --media", size[i].name);
+		if (!*size[i].size)
+			*size[i].size = size[i].usual;
+	}
+	return true;
+}
+
 int
 cmd_synth(int argc, char **argv)
 {
 	Settings s = {.posts = 3000, .users = 150, .seed = 1};
 	Err e = {0};
-	if (!parse_settings(&s, argc, argv, &e)) {
+	if (!parse_settings(&s, argc, argv, &e) || !check_media(&s, &e)) {
 		fprintf(stderr, "mmrun synth: %s\n", e.msg);
 		return 2;
 	}

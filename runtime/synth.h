@@ -1,5 +1,6 @@
 /* The parts of mmrun synth: random numbers and fixed-point functions (synth_rng.c), one post and its planted
-   signal (synth_post.c), the best possible scores (synth_score.c), the command and its files (synth.c).
+   signal (synth_post.c), what it shows and sounds like (synth_media.c), the best possible scores (synth_score.c), the
+   command and its files (synth.c).
 
    Everything that reaches a file is integer arithmetic, so the same options give the same bytes on every machine. */
 #ifndef SYNTH_H
@@ -13,12 +14,13 @@
 typedef int32_t Fix;
 #define FIX_ONE 65536
 #define FIX(hundredths) ((Fix)((int64_t)(hundredths) * FIX_ONE / 100))
+static inline Fix fix_scaled(Fix x, int hundredths) { return (Fix)((int64_t)x * hundredths / 100); }
 
 uint64_t fix_exp(Fix x);    /* floor(e^x), within 1e-5 of e^x + 1; x below 26 */
 Fix fix_log(uint64_t v);    /* ln v; v from 1 to 2^63 */
 
 /* One row an independent stream of random numbers. */
-typedef enum RngSite { SITE_SONG, SITE_USER, SITE_POST, SITE_TEXT, SITE_TAGS, SITE_NOISE, SITE_TWICE } RngSite;
+typedef enum RngSite { SITE_SONG, SITE_USER, SITE_POST, SITE_TEXT, SITE_TAGS, SITE_NOISE, SITE_TWICE, SITE_FRAMES, SITE_SOUND } RngSite;
 
 /* A stream of Philox4x32-10 (Salmon et al., SC 2011): key = seed, counter = (index, site, block), so any row can be
    made again on its own, in any order. */
@@ -44,7 +46,9 @@ Fix rng_normal(Rng *r);                        /* nearly Gaussian, mean 0, varia
 	X(LENGTH, "length", "length in seconds")                                        \
 	X(TEXT, "text", "words and word pairs of the description, its #hashtags apart") \
 	X(TAGS, "hashtags", "certain hashtags, which most descriptions repeat")         \
-	X(SONG, "song", "the song")
+	X(SONG, "song", "the song")                                                     \
+	X(FRAMES, "frames", "warmth of the frames and contrast of their stripes")       \
+	X(SOUND, "sound", "loudness and beat of the sound")
 
 typedef enum Group {
 #define X(id, name, what) GROUP_##id,
@@ -52,6 +56,7 @@ typedef enum Group {
 #undef X
 	NGROUP
 } Group;
+#define MEDIA_GROUPS (1u << GROUP_FRAMES | 1u << GROUP_SOUND) /* without --media their part is 0 */
 
 /* In the order of the columns. base: the logarithm where the signal is 0; noise: standard deviation of the count's
    own noise; both in hundredths. */
@@ -76,6 +81,7 @@ typedef struct User {
 /* All that a post is made from. */
 typedef struct World {
 	uint64_t seed, nuser;
+	bool media;
 	User *user;
 	uint64_t *activity; /* running sum of the users' weights: who posts how often */
 	Fix *song;          /* effect of each song: the same for every seed, as all effects are */
@@ -93,7 +99,7 @@ typedef struct Post {
 	enum { PLAIN, SEPARATED, SUFFIXED } style; /* of the counts */
 } Post;
 
-World *world_new(uint64_t seed, uint64_t nuser);
+World *world_new(uint64_t seed, uint64_t nuser, bool media);
 void world_free(World *w);
 
 /* Fills p with post number `index`; its texts are reused. post_free frees them. */
@@ -102,6 +108,27 @@ void post_free(Post *p);
 
 /* Appends the name of a user: unique, letters, digits, '_' and '.'. */
 void put_username(Text *t, uint64_t user);
+
+/* ---- synth_media.c ---- */
+
+#define NCOEFFICIENT 40
+typedef struct MediaSize {
+	uint64_t frames, pixels, places;
+} MediaSize;
+
+/* In standard deviations, cut at 2.5. */
+typedef struct Look {
+	Fix warmth, contrast;
+} Look;
+typedef struct Voice {
+	Fix loudness, beat;
+} Voice;
+
+/* What post number `index` shows and sounds like adds to the logarithm of its counts. */
+Fix effect_of_frames(const World *w, uint64_t index);
+Fix effect_of_sound(const World *w, uint64_t index);
+void make_frames(const World *w, uint64_t index, const MediaSize *m, uint8_t *out); /* [frames, pixels, pixels, 3] */
+void make_sound(const World *w, uint64_t index, const MediaSize *m, float *out);    /* [places, NCOEFFICIENT] */
 
 /* ---- synth_score.c ---- */
 
@@ -112,6 +139,6 @@ typedef struct Truth {
 	bool listed;
 } Truth;
 
-void report_best(FILE *f, const Truth *t, uint64_t n);
+void report_best(FILE *f, const Truth *t, uint64_t n, bool media);
 
 #endif

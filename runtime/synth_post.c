@@ -1,9 +1,9 @@
 /* One synthetic post: who posted it, when, its text, hashtags, song and length, the signal that these carry, and the
    counts: for each k
 
-       ln count_k = base_k + user + time + length + text + hashtags + song + shared noise + noise_k
+       ln count_k = base_k + user + time + length + text + hashtags + song [+ frames + sound] + shared noise + noise_k
 
-   rounded down, then to the app's three or so digits. Every part can be read from the two files as printed, so the
+   rounded down, then to the app's three or so digits. Every part can be read from the files as written, so the
    best possible score is known. Effects are the same for every seed: data of another seed is new data from the
    same world. */
 #include "synth.h"
@@ -25,8 +25,6 @@ round_shown(uint64_t n)
 	return n / unit * unit;
 }
 
-static Fix scaled(Fix x, int hundredths) { return (Fix)((int64_t)x * hundredths / 100); }
-
 /* Followers are log-normal (median 60,000, a factor 7.4 a standard deviation); likes follow them. */
 static void
 make_user(uint64_t seed, uint64_t index, User *u)
@@ -35,23 +33,24 @@ make_user(uint64_t seed, uint64_t index, User *u)
 	Fix f = FIX(1100) + 2 * rng_normal(&r), most = FIX(1880);
 	f = f > most ? most : f < FIX(200) ? FIX(200) : f;
 	u->followers = round_shown(fix_exp(f));
-	u->likes = round_shown(fix_exp(f + FIX(220) + scaled(rng_normal(&r), 90)));
-	u->following = (uint32_t)(fix_exp(FIX(550) + scaled(rng_normal(&r), 120)) % 10001);
+	u->likes = round_shown(fix_exp(f + FIX(220) + fix_scaled(rng_normal(&r), 90)));
+	u->following = (uint32_t)(fix_exp(FIX(550) + fix_scaled(rng_normal(&r), 120)) % 10001);
 	u->videos = (uint32_t)(1 + fix_exp(FIX(480) + rng_normal(&r)) % 20000);
 	u->language = (uint8_t)rng_pick(&r, language_weight, LEN(language));
 	u->listed = index % 33 != 17;
 	u->no_following = rng_chance(&r, 5);
 	Fix shown = fix_log(1 + u->followers);
-	u->effect = scaled(shown - FIX(1100), 62) + scaled(fix_log(1 + u->likes) - shown - FIX(220), 35);
+	u->effect = fix_scaled(shown - FIX(1100), 62) + fix_scaled(fix_log(1 + u->likes) - shown - FIX(220), 35);
 }
 
 World *
-world_new(uint64_t seed, uint64_t nuser)
+world_new(uint64_t seed, uint64_t nuser, bool media)
 {
 	World *w = xcalloc(1, sizeof *w);
 	uint64_t sum = 0;
 	w->seed = seed;
 	w->nuser = nuser;
+	w->media = media;
 	w->user = xcalloc(nuser, sizeof *w->user);
 	w->activity = xmalloc(nuser * sizeof *w->activity);
 	w->song = xmalloc(NSONG * sizeof *w->song);
@@ -61,7 +60,7 @@ world_new(uint64_t seed, uint64_t nuser)
 	}
 	for (uint32_t i = 0; i < NSONG; i++) {
 		Rng r = rng_start(WORLD_SEED, SITE_SONG, i);
-		w->song[i] = scaled(rng_normal(&r), 65);
+		w->song[i] = fix_scaled(rng_normal(&r), 65);
 	}
 	return w;
 }
@@ -297,11 +296,11 @@ make_counts(const World *w, uint64_t index, Post *p)
 	};
 	Rng r = rng_start(w->seed, SITE_NOISE, index);
 	bool dead = rng_below(&r, DEAD_ONE_IN) == 0;
-	Fix signal = scaled(rng_normal(&r), SHARED_NOISE), most = FIX(2140); /* under two billion */
+	Fix signal = fix_scaled(rng_normal(&r), SHARED_NOISE), most = FIX(2140); /* under two billion */
 	for (int g = 0; g < NGROUP; g++)
 		signal += p->part[g];
 	for (int k = 0; k < NCOUNT; k++) {
-		Fix x = FIX(count[k].base) + signal + scaled(rng_normal(&r), count[k].noise);
+		Fix x = FIX(count[k].base) + signal + fix_scaled(rng_normal(&r), count[k].noise);
 		p->count[k] = dead ? 0 : round_shown(fix_exp(x > most ? most : x));
 	}
 }
@@ -328,6 +327,8 @@ post_make(const World *w, uint64_t index, Post *p)
 	p->part[GROUP_SONG] = make_song(w, &r, p);
 	p->part[GROUP_TEXT] = make_description(w, index, p);
 	p->part[GROUP_TAGS] = make_hashtags(w, index, p);
+	p->part[GROUP_FRAMES] = w->media ? effect_of_frames(w, index) : 0;
+	p->part[GROUP_SOUND] = w->media ? effect_of_sound(w, index) : 0;
 	make_counts(w, index, p);
 }
 

@@ -186,17 +186,20 @@ print_figure(FILE *f, const char *before, double x, const char *after)
 }
 
 static void
-report_groups(FILE *f, const Truth *t, uint64_t n, const Curve *exact, const float *engagement, float *pred)
+report_groups(FILE *f, const Truth *t, uint64_t n, const Curve *exact, const float *engagement, float *pred, bool media)
 {
 	static const struct { const char *name, *what; unsigned groups; } row[] = {
 #define X(id, name, what) {name, what, 1u << GROUP_##id},
 		GROUPS(X)
 #undef X
 		{"content", "text, hashtags and song together", 1u << GROUP_TEXT | 1u << GROUP_TAGS | 1u << GROUP_SONG},
+		{"media", "frames and sound together", MEDIA_GROUPS},
 	};
 	double noise = noise_variance(), all = variance(t, n, (1u << NGROUP) - 1) + noise;
 	fprintf(f, "\nwhere it comes from   variance   best R2 without\n");
 	for (size_t i = 0; i < LEN(row); i++) {
+		if (!media && row[i].groups & MEDIA_GROUPS)
+			continue;
 		predict(pred, t, n, exact, row[i].groups);
 		double r2 = metrics_regression(pred, engagement, (int64_t)n).r2;
 		fprintf(f, "  %-18s %8.1f %%", row[i].name, 100 * variance(t, n, row[i].groups) / all);
@@ -207,7 +210,7 @@ report_groups(FILE *f, const Truth *t, uint64_t n, const Curve *exact, const flo
 }
 
 void
-report_best(FILE *f, const Truth *t, uint64_t n)
+report_best(FILE *f, const Truth *t, uint64_t n, bool media)
 {
 	float *engagement = xmalloc(n * sizeof *engagement), *plays = xmalloc(n * sizeof *plays);
 	float *pred = xmalloc(n * sizeof *pred);
@@ -218,7 +221,11 @@ report_best(FILE *f, const Truth *t, uint64_t n)
 	}
 	fill_engagement(exact);
 	predict(pred, t, n, exact, 0);
-	double r2 = metrics_regression(pred, engagement, (int64_t)n).r2;
+	double r2 = metrics_regression(pred, engagement, (int64_t)n).r2, blind = r2;
+	if (media) {
+		predict(pred, t, n, exact, MEDIA_GROUPS);
+		blind = metrics_regression(pred, engagement, (int64_t)n).r2;
+	}
 	double threshold = top_tenth(plays, pred, n);
 	fill_viral(viral, threshold);
 	for (uint64_t i = 0; i < n; i++)
@@ -227,10 +234,14 @@ report_best(FILE *f, const Truth *t, uint64_t n)
 	Classification c = metrics_binary(pred, plays, (int64_t)n, 0.5);
 	fprintf(f, "\nbest possible on these posts, from all columns, for users not seen before:\n");
 	print_figure(f, "  engagement  R2 ", r2, "        mean of log1p of Plays, Comments, Diggs, Shares\n");
+	if (media) {
+		print_figure(f, "  without frames and sound  R2 ", blind, "");
+		print_figure(f, ", so they are worth ", r2 - blind, "\n");
+	}
 	print_figure(f, "  viral       ROC-AUC ", c.roc_auc, "");
 	print_figure(f, "   average precision ", c.average_precision, "");
 	fprintf(f, "   Plays above their 0.9 quantile, %.0f\n", threshold);
-	report_groups(f, t, n, exact, engagement, pred);
+	report_groups(f, t, n, exact, engagement, pred, media);
 	free(engagement);
 	free(plays);
 	free(pred);

@@ -236,7 +236,7 @@ table_report(const Table *t, Text *out)
 		             c->name);
 		if (!c->used)
 			continue;
-		if (c->type == CT_ID || !c->other.n)
+		if (!c->fixed && (c->type == CT_ID || !c->other.n))
 			report_issue(t, out, &c->long_id, "values of %s are identifiers of 16 or more digits: the column is text", c->name);
 		if (c->fixed && (c->type == CT_INTEGER || c->type == CT_REAL))
 			report_issue(t, out, &c->other, "values of %s are not numbers: taken as missing", c->name);

@@ -23,6 +23,9 @@ static int passed, failed, skipped;
 /* FNV-1a of the files of --posts 500 --users 40 --seed 7. */
 #define GOLDEN_POSTS 0xd14db1496c0f1f4b
 #define GOLDEN_USERS 0x8e35b407fe5dadc4
+/* Of all files of frames and of sound, in the order of their names, of --posts 30 --users 4 --seed 7 --media --frames 2 --pixels 9 --places 8. */
+#define GOLDEN_FRAMES 0xf1e523f7f144db51
+#define GOLDEN_SOUND 0x4ceca4ac950ab6d8
 
 #define CHECK(ok, ...)                              \
 	do {                                            \
@@ -56,7 +59,7 @@ slurp(const char *path, size_t *n)
 static int
 run_limited(const char *args, rlim_t most)
 {
-	char *copy = xstrdup(args), *argv[16] = {"synth"};
+	char *copy = xstrdup(args), *argv[24] = {"synth"};
 	int argc = 1, status;
 	for (char *p = strtok(copy, " "); p; p = strtok(NULL, " "))
 		argv[argc++] = p;
@@ -408,6 +411,96 @@ test_scores(void)
 	free(out);
 }
 
+static int
+by_string(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* Of the names and the contents of a folder's files; *n: how many, of *bytes each (0: not all alike). */
+static uint64_t
+hash_folder(const char *dir, int *n, size_t *bytes)
+{
+	struct dirent **f;
+	uint64_t h = HASH_INIT;
+	int all = scandir(dir, &f, NULL, by_string);
+	*n = 0;
+	for (int i = 0; i < all; i++) {
+		char path[600];
+		size_t k;
+		snprintf(path, sizeof path, "%s/%s", dir, f[i]->d_name);
+		if (f[i]->d_name[0] != '.') {
+			char *s = slurp(path, &k);
+			h = hash_bytes(hash_bytes(h, f[i]->d_name, strlen(f[i]->d_name)), s, k);
+			*bytes = !*n || *bytes == k ? k : 0;
+			++*n;
+			free(s);
+		}
+		free(f[i]);
+	}
+	free(f);
+	return h;
+}
+
+#define MEDIA "--posts 30 --users 4 --seed 7 --media --frames 2 --pixels 9 --places 8"
+static void
+test_media(void)
+{
+	int n;
+	size_t bytes = 0;
+	CHECK(!run("-o m " MEDIA), "run failed");
+	Table posts = read_table("m/Posts.csv", 11);
+	int distinct = (int)count_distinct(&posts, 0);
+	free_table(&posts);
+	unsigned long long frames = hash_folder("m/frames", &n, &bytes);
+	CHECK(frames == GOLDEN_FRAMES && n == distinct && bytes == 128 + 2 * 9 * 9 * 3, "%d files of frames of %zu bytes hash to 0x%llx", n, bytes, frames);
+	unsigned long long sound = hash_folder("m/sound", &n, &bytes);
+	CHECK(sound == GOLDEN_SOUND && n == distinct && bytes == 128 + 8 * 40 * 4, "%d files of sound of %zu bytes hash to 0x%llx", n, bytes, sound);
+	CHECK(count_entries("m") == 4, "m holds %d files", count_entries("m"));
+	CHECK(run("-o m " MEDIA) == 2 && count_entries("m") == 4, "folders that are there were written over");
+	char *err = slurp("err.txt", NULL);
+	CHECK(strstr(err, "m/frames: exists; move it away or choose another folder"), "folders that are there: %s", err);
+	free(err);
+	CHECK(run_limited("-o cut " MEDIA " --pixels 200", 1 << 15) == 2 && access("cut", F_OK), "a full disk left files behind");
+	err = slurp("err.txt", NULL);
+	CHECK(strstr(err, "cut/frames/") && strstr(err, "cannot write: File too large"), "a full disk says: %s", err);
+	free(err);
+}
+
+/* The signal is in the files: the mean of red less blue, and of coefficient 0, follow what the posts were made from. */
+static void
+test_media_signal(void)
+{
+	enum { N = 400 };
+	static const MediaSize size = {2, 8, 8};
+	World *w = world_new(3, 10, true);
+	double frames[3] = {0}, sound[3] = {0};
+	for (int i = 0; i < N; i++) {
+		uint8_t v[2 * 8 * 8 * 3];
+		float x[8 * 40];
+		double warm = 0, loud = 0, f = effect_of_frames(w, (uint64_t)i) / 65536.0, s = effect_of_sound(w, (uint64_t)i) / 65536.0;
+		make_frames(w, (uint64_t)i, &size, v);
+		make_sound(w, (uint64_t)i, &size, x);
+		for (int k = 0; k < 2 * 8 * 8; k++)
+			warm += v[3 * k] - v[3 * k + 2];
+		for (int t = 0; t < 8; t++)
+			loud += x[40 * t] + 24;
+		frames[0] += f * f, frames[1] += f * warm, frames[2] += warm * warm;
+		sound[0] += s * s, sound[1] += s * loud, sound[2] += loud * loud;
+	}
+	double a = frames[1] / sqrt(frames[0] * frames[2]), b = sound[1] / sqrt(sound[0] * sound[2]);
+	CHECK(a > 0.6 && a < 0.8, "correlation of warmth and effect: %g, not about 0.7", a); /* half of the variance */
+	CHECK(b > 0.6 && b < 0.8, "correlation of loudness and effect: %g, not about 0.7", b);
+	world_free(w);
+	CHECK(!run("-o r2 --posts 6000 --users 600 --seed 5 --media --frames 1 --pixels 8 --places 8"), "run failed");
+	char *out = slurp("out.txt", NULL);
+	double r2 = printed(out, "  R2 ", 0), blind = printed(out, "without frames and sound  R2", 0), worth = printed(out, "so they are worth", 0);
+	CHECK(r2 > 0.8 && r2 < 0.9 && fabs(r2 - blind - worth) < 2e-4 && worth > 0.15, "best R2 %g, without media %g, worth %g", r2, blind, worth);
+	double share = printed(out, "\n  media ", 0) / 100, without = printed(out, "\n  media ", 1);
+	CHECK(fabs(share - worth) < 0.02 && fabs(without - blind) < 1e-3, "media have %g of the variance, are worth %g; without %g", share, worth, without);
+	free(out);
+}
+
 static void
 test_errors(void)
 {
@@ -426,6 +519,8 @@ test_errors(void)
 		{"-o x --sead=3", "unknown option '--sead=3'; did you mean --seed?"},
 		{"-o x --zzzzzz", "unknown option '--zzzzzz'; mmrun synth --help lists them"},
 		{"-o x --crlf=1", "--crlf takes no value"},
+		{"-o x --pixels 16", "--pixels has a meaning only with --media"},
+		{"-o x --media --pixels 4", "--pixels takes a whole number from 8 to 512, not '4'"},
 		{"x", "'x' is no option; the folder goes after -o"},
 		{"-o no/such", "no/such: cannot make the folder: No such file or directory"},
 		{"-o out.txt", "out.txt/Posts.csv.tmp."},
@@ -465,7 +560,7 @@ static void
 test_help(void)
 {
 	static const char *const what[] = {"usage: mmrun synth -o DIR", "-o, --out DIR", "--posts N", "--users M", "--seed S",
-		"--scientific-ids", "--crlf", "-h, --help"};
+		"--scientific-ids", "--crlf", "--media", "--frames N", "--pixels N", "--places N", "-h, --help"};
 	CHECK(!run("--help") && !run("-o x -h"), "--help fails");
 	char *out = slurp("out.txt", NULL);
 	for (size_t i = 0; i < LEN(what); i++)
@@ -490,6 +585,8 @@ main(void)
 	test_quirks();
 	test_options();
 	test_scores();
+	test_media();
+	test_media_signal();
 	test_errors();
 	test_full_disk();
 	test_help();

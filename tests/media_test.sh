@@ -1,0 +1,157 @@
+#!/bin/bash
+# Posts with frames and sound (mmrun synth --media), through tests/models/media.yaml: what was planted in them is found; predict,
+# eval, resume and the cache of columns work with them; files that are missing, damaged or of another shape are named.
+# With MMC_TEST_LONG set, models/engagement_full.yaml as it is, too (time limit: 5400 s). $MMC and $MMRUN are the programs.
+set -u
+export LC_ALL=C
+root=$(cd "$(dirname "$0")/.." && pwd)
+mmc=$(realpath "${MMC:-$root/mmc}") && mmrun=$(realpath "${MMRUN:-$root/mmrun}") || exit 2
+export MMC_OPS=${MMC_OPS:-$root/ops}
+tmp=$(mktemp -d) || exit 2
+trap 'rm -rf "$tmp"' EXIT
+export MMC_CACHE=${MMC_CACHE:-$tmp/kernels} XDG_CACHE_HOME=$tmp/cache
+cd "$tmp" || exit 2
+passed=0 failed=0 skipped=0
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "tests/media_test.sh: $1"; [ ! -e log ] || tail -n 4 log | sed 's/^/  /'; }
+run() { local what=$1; shift; if "$@" >log 2>&1; then ok; else bad "$what: status $?"; fi; }
+says() { if grep -qF -e "$2" "${3:-log}"; then ok; else bad "$1: no '$2'"; fi; }
+# refused NAME WORDS.. -- COMMAND..: status 2 and one message that has all the words.
+refused() {
+	local name=$1 words=() w status
+	shift
+	while [ "$1" != -- ]; do words+=("$1"); shift; done
+	shift
+	"$@" >log 2>&1
+	status=$?
+	[ $status -eq 2 ] || { bad "$name: status $status, not 2"; return; }
+	for w in "${words[@]}"; do
+		grep -F 'error: ' log | grep -qF -e "$w" || { bad "$name: no '$w' in the message"; return; }
+	done
+	ok
+}
+holds() { if awk "BEGIN { exit !($1) }" 2>/dev/null; then ok; else bad "$2: not $1"; fi; }
+# metric FILE NAME: of the test split
+metric() { sed -n "/\"test\": {/,/}/s/.*\"$2\": \([-0-9.e+]*\).*/\1/p" "$1" | head -n 1; }
+train() { "$mmrun" train "$@" --device cpu --threads 1 --cache columns; }
+# plan NAME [SED]: tests/models/media.yaml so changed, compiled.
+plan() {
+	sed "${2:-}" "$root/tests/models/media.yaml" >"$1.yaml"
+	"$mmc" "$1.yaml" --target cpu -o "$1.bin" >log 2>&1 || bad "$1.yaml does not compile"
+}
+
+# planted: the best R2, and what of it the frames and the sound are worth, as the log of synth has them
+planted() {
+	best=$(sed -n 's/^  engagement  R2 \([0-9.]*\).*/\1/p' "$1") worth=$(sed -n 's/.*so they are worth \([0-9.]*\)$/\1/p' "$1")
+	holds "$best > 0.8 && $worth > 0.15 && $worth < 0.3" 'what synth plants'
+}
+# finds NAME: of two runs NAME and NAME-blind
+finds() {
+	local with without
+	with=$(metric "$1/metrics.json" engagement.r2) without=$(metric "$1-blind/metrics.json" engagement.r2)
+	holds "$with < $best && $without > 0.2 && $with - $without > $2 * $worth" "R2 $with with media, $without without, of $worth planted"
+}
+
+# ---- the planted signal ----
+
+run 'synthetic media' "$mmrun" synth -o data --posts 6000 --users 800 --media --frames 2 --pixels 16 --places 16
+planted log
+plan media
+plan media-blind 's/, seen, sound)/)/'
+run 'training with media' train media.bin -o media
+run 'training without' train media-blind.bin -o media-blind
+finds media 0.65
+
+# ---- eval, predict, resume, the cache ----
+
+run eval "$mmrun" eval media.bin -o media --json
+says 'eval' "$(metric media/metrics.json engagement.r2)"
+head -n 30 data/Posts.csv >few.csv # whole records: the quotes of each are closed
+while [ $(($(tr -cd '"' <few.csv | wc -c) % 2)) = 1 ]; do sed -i '$d' few.csv; done
+run predict "$mmrun" predict media.bin --run media --in few.csv -o predicted.csv
+id=$(sed -n 2p few.csv | cut -d, -f1)
+want=$(sed -n "s/^$id,//p" predicted.csv)
+user=$(sed -n 2p few.csv | cut -d, -f2)
+run 'a typed row' "$mmrun" predict media.bin --run media --set "Post ID=$id" "Username=$user" --format csv -o typed.csv
+[ -n "$want" ] && [ "$(tail -n 1 typed.csv | cut -d, -f2-)" = "$want" ] && ok || bad "a typed row is predicted as $(tail -n 1 typed.csv), not $want"
+run 'a post without files' "$mmrun" predict media.bin --run media --set 'Post ID=1' "Username=$user" --format csv -o typed.csv
+[ "$(tail -n 1 typed.csv | cut -d, -f2-)" != "$want" ] && ok || bad 'a post without files is predicted as one with them'
+run 'files elsewhere' "$mmrun" predict media.bin --run media --in few.csv --table frames=data/frames -o again.csv
+cmp -s predicted.csv again.csv && ok || bad 'another path to the same files gives other predictions'
+run 'a part of a run' train media.bin -o part --max-steps 77
+run 'its rest' train media.bin -o part --resume
+cmp -s media/last.safetensors part/last.safetensors && ok || bad 'a resumed run differs'
+[ "$(ls columns | wc -l)" = 1 ] && ok || bad "$(ls columns | wc -l) files of columns, not one for the same inputs"
+cp -r data/frames changed
+printf '\377' | dd of="changed/$id.npy" bs=1 seek=200 conv=notrunc status=none
+run 'a changed pixel' train media.bin -o changed-run --max-steps 1 --table frames=changed
+[ "$(ls columns | wc -l)" = 2 ] && ok || bad 'a changed pixel: the columns of before are used'
+
+# ---- files that are missing, and that cannot be read ----
+
+mkdir few && cp -r data/frames few/frames
+cut -d, -f1 few.csv | sed 1d | grep -E '^[0-9]{19}$' | while read -r i; do [ "$(grep -c "^$i," data/Posts.csv)" != 1 ] || echo "$i"; done >ids
+mapfile -t id <ids
+broken=few/frames/${id[1]}.npy
+damage() { cp "data/frames/${id[1]}.npy" "$broken"; "$@"; }
+refuse_frames() { refused "$@" 'media.yaml:' 'input frames: Posts.csv:' "$broken" '`damaged: missing` under table frames' -- train media.bin -o no --table frames=few/frames; }
+rm "few/frames/${id[0]}.npy"
+run 'a post without frames' train media.bin -o few --table frames=few/frames --max-steps 1 --report report
+says 'a post without frames' '1 rows have none: zeros (Posts.csv:' report
+says 'a post without frames' "1 rows of posts have no match: columns of the other are missing (Posts.csv:" report
+damage truncate -s 700 "$broken" && refuse_frames 'frames cut off' 'cut off: it has 700 bytes, and its header promises'
+damage truncate -s 40 "$broken" && refuse_frames 'a header cut off' 'cut off'
+damage sed -i 's/(2, 16, 16, 3)/(2, 16, 3, 16)/' "$broken" && refuse_frames 'frames of another shape' 'an array [2, 16, 3, 16], the table says shape: [2, 16, 16, 3]'
+damage sed -i 's/|u1/<i2/' "$broken" && refuse_frames 'frames of another type' 'its elements are int16, the table says dtype: uint8'
+damage cp ids "$broken" && refuse_frames 'no array' 'not a NumPy array'
+damage chmod 0 "$broken"
+[ -r "$broken" ] || refuse_frames 'no permission' 'Permission denied'
+damage rm "$broken" && mkdir "$broken"
+run 'a folder of the name of a file is none' train media.bin -o few --table frames=few/frames --max-steps 1 --report report
+says 'a folder of the name of a file' '2 rows have none: zeros' report
+rmdir "$broken"
+
+plan zero 's/shape: \[2, 16, 16, 3\]}$/shape: [2, 16, 16, 3], damaged: missing}/'
+plan drop 's/shape: \[2, 16, 16, 3\]}$/shape: [2, 16, 16, 3], damaged: missing}/; s/dtype: uint8, scale: unit/&, missing: drop/'
+damage truncate -s 700 "$broken"
+run 'damaged files as missing' train zero.bin -o few --table frames=few/frames --max-steps 1 --report report
+says 'damaged: missing' '1 files cannot be read: they count as missing' report
+says 'damaged: missing' "      few/frames/${id[1]}.npy: cut off" report
+says 'damaged: missing' '2 rows have none: zeros (Posts.csv:' report
+run 'rows without them dropped' train drop.bin -o few --table frames=few/frames --max-steps 1 --report report
+says 'missing: drop' '2 rows dropped: input frames has no value (Posts.csv:' report
+run 'rows without them predicted' "$mmrun" predict drop.bin --ckpt few/last.safetensors --in few.csv --table frames=few/frames -o predicted2.csv
+[ "$(wc -l <predicted.csv)" = "$(wc -l <predicted2.csv)" ] && ok || bad 'a row to be predicted is dropped'
+mkdir empty other
+refused 'an empty folder' 'empty: this folder is empty' -- train media.bin -o no --table frames=empty
+cp ids other/none.txt
+refused 'a folder without arrays' 'other: this folder has no files of the kind (.npy' -- train media.bin -o no --table frames=other
+cp "data/frames/${id[0]}.npy" other/none.npy
+refused 'files of other names' 'no row of posts matches a row of frames' "'none'" -- train media.bin -o no --table frames=other
+plan sizes 's/frames: {type: arrays, path: data.frames, shape: \[2, 16/frames: {type: arrays, path: data\/frames, shape: [4, 8/; s/array, shape: \[2, 16/array, shape: [4, 8/'
+refused 'all files of another shape' 'an array [2, 16, 16, 3], the table says shape: [4, 8, 16, 3]' -- train sizes.bin -o no
+plan input 's/array, shape: \[2, 16/array, shape: [4, 8/'
+refused 'an input of another shape' 'input frames: a row of column array of table frames is [2, 16, 16, 3], the model says shape: [4, 8, 16, 3]' -- train input.bin -o no
+[ ! -e no ] && ok || bad 'a refused run left its folder'
+
+# ---- the model of the benchmarks, as it is ----
+
+if [ -n "${MMC_TEST_LONG:-}" ]; then
+	mkdir -p models/data
+	"$mmrun" synth -o models/data/media --posts 8000 --users 1000 --media >log 2>&1 && planted log
+	sed 's/concat(embed(song, 64), heard)/embed(song, 64)/; s/concat(seen, length)/length/; s/^    |> dense(256) |> relu |> dense(128)/&/' "$root/models/engagement_full.yaml" >models/full-blind.yaml
+	cp "$root/models/engagement_full.yaml" models/full.yaml
+	for m in full full-blind; do
+		run "$m" "$mmc" models/$m.yaml --target cpu --batch 128 -o $m.bin
+		run "training $m" "$mmrun" train $m.bin -o $m --device cpu --epochs 8
+	done
+	finds full 0.6
+else
+	skipped=$((skipped + 1))
+fi
+
+total="$passed passed, $failed failed"
+[ $skipped -eq 0 ] || total="$total, $skipped skipped"
+echo "$total"
+[ $failed -eq 0 ]
