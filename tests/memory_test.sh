@@ -38,6 +38,9 @@ forecast() {
 	if [ $columns -gt 0 ] && [ $columns -le "$data" ] && [ $((data - columns)) -lt $((256 * 32)) ]; then ok; else bad "$name: $columns bytes beside, $data of data"; fi
 }
 
+cp tests/models/media.yaml "$tmp/media.yaml"
+"$mmrun" synth -o "$tmp/data" --posts 300 --users 30 --media --frames 2 --pixels 16 --places 16 >"$tmp/log" || bad 'synthetic media'
+
 devices=(cpu)
 [ -z "${MMC_TEST_CUDA:-}" ] || devices+=(cuda)
 for d in "${devices[@]}"; do
@@ -45,6 +48,7 @@ for d in "${devices[@]}"; do
 		# shellcheck disable=SC2086
 		forecast tests/models/tiny.yaml "$d" $o
 	done
+	forecast "$tmp/media.yaml" "$d"
 	for m in models/*.yaml tests/models/training.yaml; do # of those whose data is here
 		if "$mmc" "$m" --target cpu -o "$tmp/plan.bin" >"$tmp/log" 2>&1 && "$mmrun" train "$tmp/plan.bin" --device cpu --max-steps 1 -o "$tmp/run" \
 			--report /dev/null 2>&1 | grep -q 'cannot open'; then
