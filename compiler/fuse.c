@@ -188,18 +188,19 @@ bytes_below(const Node *x)
 	return node_count(x) * (int64_t)dtype_bytes(x->dt);
 }
 
-/* Reading its operands costs about what reading it would. */
+/* Reading its operands costs about what reading it would, and in m kernels no more than to read them once, store it, and read
+   that. */
 static bool
-cheap_again(const Node *n)
+cheap_again(const Node *n, int m)
 {
 	int64_t in = 0, out = node_count(n) * (int64_t)dtype_bytes(n->dt);
 	if (kind(n) != K_ELEM)
-		return kind(n) == K_GATHER || kind(n) == K_FETCH || kind(n) == K_RANDOM || kind(n) == K_CONCAT;
+		return m <= 6 && (kind(n) == K_GATHER || kind(n) == K_FETCH || kind(n) == K_RANDOM || kind(n) == K_CONCAT);
 	if (n->op == P_shuffle)
 		return false;
 	for (int i = 0; i < n->nin; i++)
 		in += bytes_below(n->in[i]);
-	return in * 4 <= out * 5 || out <= 4096;
+	return out <= 4096 ? m <= 6 : in * 4 <= out * 5 && (m - 1) * in <= (m + 1) * out;
 }
 
 /* One that other nodes can join, not a library call. */
@@ -207,6 +208,54 @@ static bool
 is_kernel(const Fusion *f, int r)
 {
 	return f->region[r].kind == R_LOOP || f->region[r].kind == R_TILE;
+}
+
+/* Marks what is read to compute x where it is used: what a walk through elementwise operations and views, which may be computed
+   there, too, ends at. few: at most so many operations. False if there are more. */
+static bool
+mark_read(const Fusion *f, const Node *x, bool *seen, bool *read, int *few)
+{
+	if (seen[x->id])
+		return true;
+	seen[x->id] = true;
+	if (f->stored[x->id] || (kind(x) != K_ELEM && kind(x) != K_VIEW)) {
+		read[x->id] = true;
+		return true;
+	}
+	if (kind(x) == K_ELEM && --*few < 0)
+		return false;
+	for (int i = 0; i < x->nin; i++)
+		if (!mark_read(f, x->in[i], seen, read, few))
+			return false;
+	return true;
+}
+
+/* To compute n in each of its m readers costs no more than to store and read it: a mask, where most of them read anyway what it
+   is a mask of. */
+static bool
+reads_little_more(const Fusion *f, const Node *n, const int *r, int m)
+{
+	size_t count = (size_t)f->g->nnode;
+	bool *mine = xcalloc(count, 1), *theirs = xcalloc(count, 1), *seen = xcalloc(count, 1);
+	int few = 12, any = (int)count;
+	int64_t left = node_count(n) * (int64_t)dtype_bytes(n->dt) * (m + 1);
+	bool ok = kind(n) == K_ELEM && n->op != P_shuffle && mark_read(f, n, seen, mine, &few);
+	for (int i = 0; ok && i < m; i++) {
+		const Region *g = &f->region[r[i]];
+		memset(theirs, 0, count);
+		memset(seen, 0, count);
+		seen[n->id] = true; /* not through n itself */
+		for (int k = 0; k < g->nnode; k++)
+			for (int j = 0; j < g->node[k]->nin; j++)
+				mark_read(f, g->node[k]->in[j], seen, theirs, &any);
+		for (int k = 0; k < n->id; k++)
+			left -= mine[k] && !theirs[k] ? bytes_below(f->g->node[k]) : 0;
+		ok = is_kernel(f, r[i]) && left >= 0;
+	}
+	free(mine);
+	free(theirs);
+	free(seen);
+	return ok;
 }
 
 static bool
@@ -302,7 +351,7 @@ decide(Fusion *f, Node *n, bool *must)
 	}
 	if (!needed && f->fuse && m == 1 && loops && join(f, n, r[0], false))
 		return;
-	if (!needed && f->fuse && (cheap_again(n) || (tiles && kind(n) == K_ELEM)) && m <= 6 && compute_again(f, n, r, m))
+	if (!needed && f->fuse && (cheap_again(n, m) || reads_little_more(f, n, r, m) || (tiles && kind(n) == K_ELEM && m <= 6)) && compute_again(f, n, r, m))
 		return;
 	if (bias_epilogue(f, n, must))
 		return;

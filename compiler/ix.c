@@ -235,6 +235,39 @@ ix_mod(Kernel *k, const Ix *x, int64_t n)
 	return ix_atom(k, (Atom){.kind = AT_MOD, .of = r, .n = n, .hi = n - 1, .axes = r->axes});
 }
 
+const Ix *
+ix_known(Kernel *k, const Ix *x, int64_t hi)
+{
+	if (hi == 0)
+		return ix_const(k, 0);
+	return x->lo >= 0 && x->hi <= hi ? x : ix_atom(k, (Atom){.kind = AT_KNOWN, .of = x, .hi = hi, .axes = x->axes});
+}
+
+static bool
+has_known(const Ix *x)
+{
+	for (int i = 0; i < x->n; i++)
+		if (x->t[i].a->kind == AT_KNOWN || (x->t[i].a->of && has_known(x->t[i].a->of)))
+			return true;
+	return false;
+}
+
+const Ix *
+ix_plain(Kernel *k, const Ix *x)
+{
+	const Ix *y = ix_const(k, x->c);
+	if (!has_known(x))
+		return x;
+	for (int i = 0; i < x->n; i++) {
+		const Atom *a = x->t[i].a;
+		const Ix *of = a->of ? ix_plain(k, a->of) : NULL;
+		const Ix *v = a->kind == AT_KNOWN ? of : a->kind == AT_DIV ? ix_div(k, of, a->n) : a->kind == AT_MOD ? ix_mod(k, of, a->n)
+		                                       : intern(k, &(Ix){.n = 1, .t = (Term[]){{1, a}}});
+		y = ix_addmul(k, y, v, x->t[i].k);
+	}
+	return y;
+}
+
 /* Row-major place of idx in dims. */
 const Ix *
 ix_flatten(Kernel *k, const Ix *const *idx, const int64_t *dim, int nd)

@@ -12,6 +12,10 @@ const Ix *ix_scale(Kernel *k, const Ix *x, int64_t c);
 const Ix *ix_plus(Kernel *k, const Ix *x, int64_t c);
 const Ix *ix_div(Kernel *k, const Ix *x, int64_t n); /* x >= 0 */
 const Ix *ix_mod(Kernel *k, const Ix *x, int64_t n);
+/* x, of which conditions see to it that it is in [0, hi]: divisions of what is made of it get simpler. And all of that undone,
+   for addresses and conditions. */
+const Ix *ix_known(Kernel *k, const Ix *x, int64_t hi);
+const Ix *ix_plain(Kernel *k, const Ix *x);
 const Ix *ix_flatten(Kernel *k, const Ix *const *idx, const int64_t *dim, int nd);
 int64_t ix_local_stride(const Ix *ix, int axis);
 void ix_unflatten(Kernel *k, const Ix *x, const int64_t *dim, int nd, const Ix **idx);

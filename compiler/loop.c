@@ -28,6 +28,7 @@ LVal *
 val_new(Kernel *k, LVal t)
 {
 	LVal *v;
+	t.ix = t.ix ? ix_plain(k, t.ix) : NULL;
 	for (int i = 0; i < t.nin; i++) {
 		t.axes |= t.in[i]->axes;
 		if (t.in[i]->level > t.level)
@@ -70,6 +71,7 @@ val_new(Kernel *k, LVal t)
 static Guard *
 guard_new(Kernel *k, Guard *up, const Ix *ix, int64_t lo, int64_t hi)
 {
+	ix = ix_plain(k, ix);
 	for (Guard *g = up; g; g = g->up)
 		if (g->ix == ix && g->lo >= lo && g->hi <= hi)
 			return up;
@@ -160,7 +162,7 @@ lower_view(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 				g = guard_new(k, g, ix_mod(k, in[i], gap), 0, 1);
 				inside = false;
 			}
-			in[i] = x->dim[i] == 1 ? ix_const(k, 0) : ix_div(k, in[i], gap); /* of one place: where the guard holds, it is 0 */
+			in[i] = ix_known(k, ix_div(k, in[i], gap), x->dim[i] - 1);
 		}
 		LVal *v = value_at(k, x, in, g);
 		return inside ? v : in_range(k, n, g, v, constant(k, n, n->dt, 0));
@@ -286,7 +288,7 @@ lower_fold(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 		guard = guard_new(k, guard, ix_mod(k, at, stride), 0, 1);
 		at = ix_div(k, at, stride);
 	}
-	in[axis] = at;
+	in[axis] = ix_known(k, at, x->dim[axis] - 1);
 	in[x->nd - 1] = j;
 	LVal *v = value_at(k, x, in, guard);
 	return reduce_val(k, n, guard ? in_range(k, n, guard, v, constant(k, n, n->dt, 0)) : v);
@@ -300,7 +302,7 @@ layout_index(Kernel *k, const Node *n, const Ix **idx)
 	const Ix *ix = ix_const(k, stored_in(k->fusion, (Node *)n) == n ? 0 : l->off);
 	for (int i = 0; i < n->nd; i++)
 		ix = ix_addmul(k, ix, idx[i], l->stride[i]);
-	return ix;
+	return ix_plain(k, ix);
 }
 
 static LVal *
@@ -760,10 +762,14 @@ static void
 lower_loop(Kernel *k, const Region *r)
 {
 	Extent space = {0};
+	bool stored = false; /* the space is that of a result: its last axis is what lies side by side */
 	for (int i = 0; i < r->nnode; i++) {
 		Extent s = space_of(r->node[i]);
-		if ((s.nsum && !space.nsum) || (!space.nsum && s.count > space.count) || i == 0)
+		bool sums = s.nsum && !space.nsum, out = k->fusion->stored[r->node[i]->id];
+		if (sums || (!space.nsum && (s.count > space.count || (s.count == space.count && out && !stored))) || i == 0) {
 			space = s;
+			stored = out;
+		}
 		if (space.count == s.count)
 			unmerge(&space, r->node[i]);
 	}

@@ -12,13 +12,13 @@
 typedef struct LVal LVal;
 typedef struct Ix Ix;
 
-typedef enum AtomKind { AT_AXIS, AT_DIV, AT_MOD, AT_VAL } AtomKind;
+typedef enum AtomKind { AT_AXIS, AT_DIV, AT_MOD, AT_VAL, AT_KNOWN } AtomKind;
 
 /* What an index is linear in. */
 typedef struct Atom {
 	AtomKind kind;
 	int axis;          /* AT_AXIS */
-	const Ix *of;      /* AT_DIV, AT_MOD: of / n, of % n */
+	const Ix *of;      /* AT_DIV, AT_MOD: of / n, of % n; AT_KNOWN: of, in [0, hi] where it matters */
 	int64_t n;
 	LVal *val;         /* AT_VAL: an id, clamped to [0, hi] */
 	int64_t hi;        /* greatest value; the least is 0 */
