@@ -691,6 +691,18 @@ serial_uniform(Emit *e, const Shape *s, int level, const char *open)
 	emit_line(e, "}");
 }
 
+/* How many of them are four side by side: they are held while the row is walked. */
+static int
+serial_held(Emit *e, const Shape *s)
+{
+	int held = 0;
+	for (int i = 0; i < e->k->nval; i++) {
+		LVal *v = e->k->val[i];
+		held += cu_computed(v) && !is_lane(e, v) && s->width == 4 && along(v, s->lane_axis);
+	}
+	return held;
+}
+
 static void
 serial_accumulators(Emit *e, const Shape *s, int stage)
 {
@@ -769,7 +781,10 @@ serial_kernel(Emit *e, const char *name, Launch *l)
 	l->block = y > 1 ? 32 * y : places >= 132 * 128 ? 128 : places >= 64 ? 64 : 32;
 	int side = y > 1 ? 32 : l->block;
 	l->grid = (int)((places + side - 1) / side);
-	cu_signature(e, name, l->block);
+	if (l->block == 256 && serial_held(e, &s) > 12)
+		cu_signature_held(e, name, "256, 3"); /* else ptxas aims at 64 registers, and spills */
+	else
+		cu_signature(e, name, l->block);
 	emit_line(e, "const int place = blockIdx.x * %d + threadIdx.x%s;", side, y > 1 ? " % 32" : "");
 	if (places % side) {
 		emit_line(e, "const int o = (place < %ld ? place : %ld) * %d;", (long)places, (long)places - 1, s.width);

@@ -250,7 +250,7 @@ reads_little_more(const Fusion *f, const Node *n, const int *r, int m)
 				mark_read(f, g->node[k]->in[j], seen, theirs, &any);
 		for (int k = 0; k < n->id; k++)
 			left -= mine[k] && !theirs[k] ? bytes_below(f->g->node[k]) : 0;
-		ok = is_kernel(f, r[i]) && left >= 0;
+		ok = f->region[r[i]].kind == R_LOOP && left >= 0; /* registers of a tile kernel are scarce */
 	}
 	free(mine);
 	free(theirs);
