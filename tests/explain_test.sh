@@ -1,5 +1,6 @@
 #!/bin/bash
-# mmc --explain: a section a program, each decision once in it, with a place. $MMC is the program.
+# mmc --explain: a section a program, each decision once in it, with a place. And what should be seen in the kernels of patches:
+# four stored at a time, and no divisions to find the place of a pixel that a condition has in range. $MMC is the program.
 set -u
 export LC_ALL=C
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -22,6 +23,13 @@ twice=$(sed 's/ ([0-9]* times)$//' <<<"$text" | awk '/:$/ { delete seen } seen[$
 if [ -z "$twice" ]; then ok; else bad "said twice: $twice"; fi
 if grep -q ' ([0-9]* times)$' <<<"$text"; then ok; else bad 'nothing is counted'; fi
 if grep -q 'tiny.yaml:[0-9]*: v[0-9]* [a-z_]*: ' <<<"$text"; then ok; else bad 'no place'; fi
+
+tmp=$(mktemp -d) || exit 2
+trap 'rm -rf "$tmp"' EXIT
+"$mmc" tests/models/media.yaml --target cuda --precision bf16 --batch 64 --no-trace --emit-src "$tmp/src" -o "$tmp/plan.bin" 2>/dev/null || bad 'no sources'
+kernels=$(cat "$tmp"/src/*.cu | awk '/^train_.*_cast_select_le_add/ { on = 1 } on { print } /^}/ { on = 0 }') # patches of what the first convolution gives
+if grep -q 'mm_store4' <<<"$kernels"; then ok; else bad 'patches are not stored four at a time'; fi
+if cat "$tmp"/src/*.cu | grep -q '% 512\|/ 512\|/ 256)'; then bad 'the place of a pixel is found by division'; else ok; fi
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
