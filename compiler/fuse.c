@@ -230,16 +230,16 @@ mark_read(const Fusion *f, const Node *x, bool *seen, bool *read, int *few)
 	return true;
 }
 
-/* To compute n in each of its m readers costs no more than to store and read it: a mask, where most of them read anyway what it
-   is a mask of. */
+/* To compute a mask in each of its m readers costs no more than to store and read it: most of them read anyway what it is a
+   mask of. Larger values would keep more alive than themselves. */
 static bool
-reads_little_more(const Fusion *f, const Node *n, const int *r, int m)
+mask_again(const Fusion *f, const Node *n, const int *r, int m)
 {
 	size_t count = (size_t)f->g->nnode;
 	bool *mine = xcalloc(count, 1), *theirs = xcalloc(count, 1), *seen = xcalloc(count, 1);
 	int few = 12, any = (int)count;
 	int64_t left = node_count(n) * (int64_t)dtype_bytes(n->dt) * (m + 1);
-	bool ok = kind(n) == K_ELEM && n->op != P_shuffle && mark_read(f, n, seen, mine, &few);
+	bool ok = n->dt == DT_BOOL && kind(n) == K_ELEM && mark_read(f, n, seen, mine, &few);
 	for (int i = 0; ok && i < m; i++) {
 		const Region *g = &f->region[r[i]];
 		memset(theirs, 0, count);
@@ -351,7 +351,7 @@ decide(Fusion *f, Node *n, bool *must)
 	}
 	if (!needed && f->fuse && m == 1 && loops && join(f, n, r[0], false))
 		return;
-	if (!needed && f->fuse && (cheap_again(n, m) || reads_little_more(f, n, r, m) || (tiles && kind(n) == K_ELEM && m <= 6)) && compute_again(f, n, r, m))
+	if (!needed && f->fuse && (cheap_again(n, m) || mask_again(f, n, r, m) || (tiles && kind(n) == K_ELEM && m <= 6)) && compute_again(f, n, r, m))
 		return;
 	if (bias_epilogue(f, n, must))
 		return;
