@@ -211,8 +211,7 @@ is_kernel(const Fusion *f, int r)
 }
 
 /* Marks what is read to compute x where it is used: what a walk through elementwise operations and views, which may be computed
-   there, too, ends at. few: at most so many operations. False if there are more, or one that two kernels may round differently:
-   a mask must be the same in all. */
+   there, too, ends at. few: at most so many operations. False if there are more. */
 static bool
 mark_read(const Fusion *f, const Node *x, bool *seen, bool *read, int *few)
 {
@@ -223,7 +222,7 @@ mark_read(const Fusion *f, const Node *x, bool *seen, bool *read, int *few)
 		read[x->id] = true;
 		return true;
 	}
-	if (kind(x) == K_ELEM && (--*few < 0 || prim_cost(x->op) >= 15))
+	if (kind(x) == K_ELEM && --*few < 0)
 		return false;
 	for (int i = 0; i < x->nin; i++)
 		if (!mark_read(f, x->in[i], seen, read, few))
@@ -333,16 +332,6 @@ next:;
 	return false;
 }
 
-/* Something compares it, as the gradient of a maximum does, and two kernels may round it differently: it must be one value. */
-static bool
-compared(const Fusion *f, const Node *n)
-{
-	bool any = false;
-	for (int i = 0; i < f->nuser[n->id]; i++)
-		any |= f->user[n->id][i]->dt == DT_BOOL;
-	return any && kind(n) == K_ELEM && prim_cost(n->op) >= 15;
-}
-
 static void
 decide(Fusion *f, Node *n, bool *must)
 {
@@ -362,7 +351,7 @@ decide(Fusion *f, Node *n, bool *must)
 	}
 	if (!needed && f->fuse && m == 1 && loops && join(f, n, r[0], false))
 		return;
-	if (!needed && f->fuse && !compared(f, n) && (cheap_again(n, m) || mask_again(f, n, r, m) || (tiles && kind(n) == K_ELEM && m <= 6)) && compute_again(f, n, r, m))
+	if (!needed && f->fuse && (cheap_again(n, m) || mask_again(f, n, r, m) || (tiles && kind(n) == K_ELEM && m <= 6)) && compute_again(f, n, r, m))
 		return;
 	if (bias_epilogue(f, n, must))
 		return;

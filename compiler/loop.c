@@ -194,7 +194,7 @@ lower_concat(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 	return v;
 }
 
-int
+static int
 prim_cost(Prim op)
 {
 	switch (op) {

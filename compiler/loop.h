@@ -191,7 +191,6 @@ bool strided(const Fusion *f, Node *n, Node **root, int64_t *off, int64_t *strid
    kernel. Memory from a. */
 Kernel *kernel_lower(Arena *a, const Fusion *f, int region, Node *n);
 int64_t const_or(const Ix *ix, int64_t other);
-int prim_cost(Prim op); /* rough instructions; from 15 on what a kernel may compute with other rounding than its neighbour */
 /* Coefficient of the bare axis, 0 if it is inside a division. */
 int64_t ix_stride(const Ix *ix, int axis);
 
