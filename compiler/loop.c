@@ -85,13 +85,15 @@ guard_new(Kernel *k, Guard *up, const Ix *ix, int64_t lo, int64_t hi)
 }
 
 
-/* Is this a place of n at every place of the kernel's axes? */
+/* Is this a place of n at every place of the kernel's axes, whatever the conditions say? */
 static bool
-inside(const Node *n, const Ix **idx)
+inside(Kernel *k, const Node *n, const Ix **idx)
 {
-	for (int i = 0; i < n->nd; i++)
-		if (idx[i]->lo < 0 || idx[i]->hi >= n->dim[i])
+	for (int i = 0; i < n->nd; i++) {
+		const Ix *ix = ix_plain(k, idx[i]);
+		if (ix->lo < 0 || ix->hi >= n->dim[i])
 			return false;
+	}
 	return true;
 }
 
@@ -313,7 +315,7 @@ value_new(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 	const Ix *in[MAXDIM];
 	int home = f->home[n->id];
 	if (home != INLINE && home != k->region)
-		return load(k, n, n, layout_index(k, n, idx), inside(n, idx) ? NULL : guard); /* wherever its place exists */
+		return load(k, n, n, layout_index(k, n, idx), inside(k, n, idx) ? NULL : guard); /* wherever its place exists */
 	switch (prim_info[n->op].kind) {
 	case K_ELEM:
 		for (int i = 0; i < n->nin; i++)
@@ -324,7 +326,7 @@ value_new(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 			return constant(k, n, n->dt, n->f);
 		if (n->op == P_iota)
 			return val_new(k, (LVal){.kind = LV_INDEX, .node = n, .dt = n->dt, .ix = idx[n->at[0]], .cost = 1});
-		return load(k, n, n, layout_index(k, n, idx), inside(n, idx) ? NULL : guard);
+		return load(k, n, n, layout_index(k, n, idx), inside(k, n, idx) ? NULL : guard);
 	case K_FETCH: {
 		Node *rows = n->in[0];
 		int64_t width = n->nd > rows->nd ? n->dim[n->nd - 1] : 1;
