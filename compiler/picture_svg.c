@@ -3,6 +3,7 @@
    kinds: Okabe and Ito 2008, told apart by people with colour blindness. Text is text, in fonts of the viewer. */
 #include <string.h>
 
+#include "../runtime/html.h"
 #include "picture.h"
 
 #define SANS "ui-sans-serif, system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
@@ -35,27 +36,6 @@ static const struct {
 #undef X
 };
 
-/* Text of an element or attribute. What XML cannot hold becomes '?': most control characters, U+FFFE and U+FFFF. */
-static void
-put_escaped(Text *t, const char *s)
-{
-	for (; *s; s++) {
-		unsigned char c = (unsigned char)*s;
-		if (c == '&')
-			text_puts(t, "&amp;");
-		else if (c == '<')
-			text_puts(t, "&lt;");
-		else if (c == '>')
-			text_puts(t, "&gt;");
-		else if (c == '"')
-			text_puts(t, "&quot;");
-		else if (!strncmp(s, "\xef\xbf\xbe", 3) || !strncmp(s, "\xef\xbf\xbf", 3))
-			text_puts(t, "?"), s += 2;
-		else
-			text_add(t, c < ' ' && c != '\n' && c != '\t' ? "?" : s, 1);
-	}
-}
-
 static void
 put_text(Text *t, int x, int y, int px, Face f, Part p, bool right, const char *s)
 {
@@ -63,7 +43,7 @@ put_text(Text *t, int x, int y, int px, Face f, Part p, bool right, const char *
 		return;
 	text_printf(t, "<text x=\"%d\" y=\"%d\" font-size=\"%d\" class=\"%s\" fill=\"%s\"%s%s%s>", x, y, px, part[p].class, part[p].light,
 	            f == FACE_MONO ? "" : " font-family=\"" SANS "\"", f == FACE_BOLD ? " font-weight=\"600\"" : "", right ? " text-anchor=\"end\"" : "");
-	put_escaped(t, s);
+	html_text(t, s);
 	text_puts(t, "</text>\n");
 }
 
@@ -84,7 +64,7 @@ put_tip(Text *t, const char *tip)
 	if (!tip || !*tip)
 		return;
 	text_puts(t, "<title>");
-	put_escaped(t, tip);
+	html_text(t, tip);
 	text_puts(t, "</title>");
 }
 
@@ -216,7 +196,7 @@ picture_svg(const Picture *p, Text *t)
 	text_printf(t, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" role=\"img\" font-family=\"" MONO "\">\n",
 	            p->w, p->h, p->w, p->h);
 	text_puts(t, "<title>");
-	put_escaped(t, p->name);
+	html_text(t, p->name);
 	text_puts(t, "</title>\n<style>@media (prefers-color-scheme:dark){");
 	for (size_t i = 0; i < LEN(part); i++)
 		text_printf(t, ".%s{fill:%s}", part[i].class, part[i].dark);
