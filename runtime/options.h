@@ -12,19 +12,20 @@
 	X(predict, 'p', "PLAN", "predict from raw rows of a CSV file, or one typed row")            \
 	X(generate, 'g', "PLAN", "write text, byte by byte, with a model of the next byte")         \
 	X(inspect, 'i', "PLAN", "show what is in a plan or a checkpoint")                           \
-	X(bench, 'b', "PLAN", "time a program, and each of its instructions")
+	X(bench, 'b', "PLAN", "time a program, and each of its instructions, against what the device can do") \
+	X(profile, 'f', "PLAN", "write a trace of one step, for Perfetto or chrome://tracing")
 
 /* field, type, name, letter, argument, least value, default, commands, help */
 #define OPTIONS(X)                                                                                  \
-	X(device, STR, "device", 0, "NAME", 0, "auto", "tepbg", "cpu, cuda, or auto: cuda where the plan and the machine have it") \
-	X(threads, INT, "threads", 0, "N", 0, 0, "tepbg", "CPU threads; 0: one a core, or OMP_NUM_THREADS") \
-	X(memory_limit, BYTES, "memory-limit", 0, "BYTES", 1, -1, "tepbg", "device memory to use at most, as 1500000, 512M or 1.5G") \
+	X(device, STR, "device", 0, "NAME", 0, "auto", "tepbgf", "cpu, cuda, or auto: cuda where the plan and the machine have it") \
+	X(threads, INT, "threads", 0, "N", 0, 0, "tepbgf", "CPU threads; 0: one a core, or OMP_NUM_THREADS") \
+	X(memory_limit, BYTES, "memory-limit", 0, "BYTES", 1, -1, "tepbgf", "device memory to use at most, as 1500000, 512M or 1.5G") \
 	X(out, STR, "out", 'o', "DIR", 0, NULL, "te", "folder of the run: checkpoints and metrics (default runs/MODEL)") \
 	X(file, STR, "out", 'o', "FILE", 0, NULL, "p", "where predictions go (default: standard output)") \
 	X(run, STR, "run", 0, "DIR", 0, NULL, "pg", "folder of the run that --ckpt names (default runs/MODEL)") \
 	X(resume, FLAG, "resume", 0, NULL, 0, false, "t", "continue from last.safetensors of the run, bit for bit") \
 	X(epochs, INT, "epochs", 0, "N", 1, -1, "t", "epochs, in place of the plan's") \
-	X(seed, INT, "seed", 0, "N", 0, -1, "tbg", "seed of all random numbers, in place of the plan's (generate: of what is drawn, default 0)") \
+	X(seed, INT, "seed", 0, "N", 0, -1, "tbgf", "seed of all random numbers, in place of the plan's (generate: of what is drawn, default 0)") \
 	X(split_seed, INT, "split-seed", 0, "N", 0, -1, "te", "seed of the split, in place of the plan's (eval: the checkpoint's)") \
 	X(fold, INT, "fold", 0, "K", 1, -1, "te", "which of the model's folds tests, in place of the plan's (eval: as in training)") \
 	X(ckpt, STR, "ckpt", 0, "FILE", 0, NULL, "epig", "checkpoint: a file, or best or last of the run (default best)") \
@@ -33,9 +34,9 @@
 	X(set, PAIRS, "set", 0, "COLUMN=VALUE ...", 0, NULL, "p", "one typed row in place of a file; other columns are missing") \
 	X(format, STR, "format", 0, "NAME", 0, NULL, "p", "csv, jsonl or text (default csv; text for --set)") \
 	X(png, STR, "png", 0, "FILE", 0, NULL, "p", "write predicted pictures and other outputs there, as one page") \
-	X(table, PAIRS, "table", 0, "NAME=FILE ...", 0, NULL, "tepb", "another file for a table of the plan") \
-	X(cache, STR, "cache", 0, "DIR", 0, NULL, "teb", "folder of encoded columns (default: columns/ in the user's cache)") \
-	X(no_cache, FLAG, "no-cache", 0, NULL, 0, false, "teb", "neither read nor write encoded columns") \
+	X(table, PAIRS, "table", 0, "NAME=FILE ...", 0, NULL, "tepbf", "another file for a table of the plan") \
+	X(cache, STR, "cache", 0, "DIR", 0, NULL, "tebf", "folder of encoded columns (default: columns/ in the user's cache)") \
+	X(no_cache, FLAG, "no-cache", 0, NULL, 0, false, "tebf", "neither read nor write encoded columns") \
 	X(report, STR, "report", 0, "FILE", 0, NULL, "te", "write the cleaning report there (train: default standard output)") \
 	X(split_out, STR, "split-out", 0, "FILE", 0, NULL, "te", "write key,split of every row as CSV") \
 	X(threshold, REAL, "threshold", 0, "P", 0, 0.5, "tep", "a binary target counts as 1 from this probability on") \
@@ -50,12 +51,15 @@
 	X(json, FLAG, "json", 0, NULL, 0, false, "e", "print JSON instead of the table")             \
 	X(all, FLAG, "all", 'a', NULL, 0, false, "i", "every field of the plan")                     \
 	X(source, FLAG, "source", 0, NULL, 0, false, "i", "the source of the kernels")               \
-	X(program, STR, "program", 0, "NAME", 0, "train", "b", "train or eval")                     \
-	X(batch, INT, "batch", 0, "N", 1, -1, "b", "batch size, where the plan has several")         \
-	X(windows, INT, "windows", 0, "N", 1, 5, "b", "windows of at least half a second")           \
-	X(synthetic, FLAG, "synthetic", 0, NULL, 0, false, "b", "random columns: no data files needed") \
-	X(rows, INT, "rows", 0, "N", 1, 65536, "b", "rows of the random columns")                    \
-	X(json_file, STR, "json", 0, "FILE", 0, NULL, "b", "write the result as JSON")
+	X(program, STR, "program", 0, "NAME", 0, "train", "bf", "train or eval")                     \
+	X(batch, INT, "batch", 0, "N", 1, -1, "bf", "batch size, where the plan has several")         \
+	X(windows, INT, "windows", 0, "N", 1, 5, "bf", "windows of at least half a second")           \
+	X(synthetic, FLAG, "synthetic", 0, NULL, 0, false, "bf", "random columns: no data files needed") \
+	X(rows, INT, "rows", 0, "N", 1, 65536, "bf", "rows of the random columns")                    \
+	X(json_file, STR, "json", 0, "FILE", 0, NULL, "b", "write the result as JSON")               \
+	X(html, STR, "html", 0, "FILE", 0, NULL, "b", "write the result as a page: timeline, roofline, memory over the step") \
+	X(vs, STR, "vs", 0, "PLAN", 0, NULL, "b", "another plan, timed in turn with the first: ratios of time and memory") \
+	X(trace, STR, "out", 'o', "FILE", 0, "trace.json", "f", "where the trace goes")
 
 #define OPTION_C_FLAG bool
 #define OPTION_C_INT int64_t
