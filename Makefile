@@ -178,7 +178,7 @@ check-cuda: deps
 suite-cuda: export MMC_TEST_CUDA = 1
 suite-cuda: suite
 
-# make bench        step times of all models, fused and not, into bench/results
+# make bench        step times of all models, fused or not, memory reused or not, into bench/results
 bench: deps
 	+@$(AGAIN) all
 	@MMC=$(BIN)/mmc MMRUN=$(BIN)/mmrun bench/run
