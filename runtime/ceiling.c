@@ -12,9 +12,9 @@
 #define SPELL 0.02
 #define COPY_LEAST ((uint64_t)64 << 10) /* bytes touched; each size is 8 times the one before, the last past every cache */
 #define WORKSPACE ((uint64_t)32 << 20)  /* what cuBLASLt asks for on current GPUs */
-#define SIDE_LEAST 512
+#define SIDE_LEAST 1024
 #define SIDE_MOST 4096               /* of a product; twice as large until one takes LONG */
-#define LONG 1e-3                    /* seconds */
+#define LONG 3e-4                    /* seconds */
 
 /* Device memory in which what is timed lies. */
 typedef struct Probe {
