@@ -124,7 +124,7 @@ test_measure(void)
 	CHECK(small.bandwidth[0] > 0 && small.bandwidth[1] > 0 && !(small.bandwidth[2] > 0) && !(small.rate[0].flops > 0));
 	NEAR(ceilings_bandwidth(&small, 1e30), 1e9, 1e-6);
 	CHECK(ceilings_measure(&no, &fake, 1000, &e) && !(ceilings_bandwidth(&no, 1) > 0) && !e.set);
-	for (int turn = 2; turn < 8; turn += 5, e = (Err){0}) {
+	for (int turn = 2; turn <= NCOPY + 1; turn += NCOPY - 1, e = (Err){0}) {
 		refuse = turn;
 		ceilings_want(&bad, &none);
 		CHECK(!ceilings_measure(&bad, &fake, (uint64_t)1 << 40, &e) && !strcmp(e.msg, "refused") && !allocations);
