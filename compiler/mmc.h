@@ -431,6 +431,7 @@ Graph *build_eval(Arena *a, Lib *l, const Model *m, const Graph *train, int64_t 
 Graph *pass_contract(Graph *g);     /* sums of products become dot */
 Graph *pass_precision(Graph *g);     /* matrix products in bf16 */
 enum { RUN = 32 };                   /* positions that run_sum sums */
+Graph *pass_small_products(Graph *g); /* of matrices: sums again, which fuse with what is around them; for a GPU, fused */
 Graph *pass_split(Graph *g, bool cuda); /* long reductions become two, for a target */
 
 #endif

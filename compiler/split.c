@@ -11,6 +11,7 @@
 
 #define ROW_LIMIT 8192    /* elements that one block sums well */
 #define COLUMN_LIMIT 256  /* that a thread, or a few, sum well */
+#define SMALL (1 << 20)    /* multiplications that take a GPU no longer than a call of its library */
 #define PLACES 32768      /* results that fill a CPU's vectors and threads; a GPU takes twice as many */
 
 /* Largest divisor of n that is at most limit. */
@@ -81,3 +82,78 @@ split(Graph *to, Node *n, Node **in, void *ctx)
 }
 
 Graph *pass_split(Graph *g, bool cuda) { return graph_map(g, split, &cuda); }
+
+/* ---- small products ----
+
+   A library call takes some microseconds however little it does, and stands between its neighbours; a sum fuses with them. */
+
+/* Is the operand worth computing once for each place that reads it? most: operations. */
+static bool
+plain(const Node *n, int *most)
+{
+	Kind k = prim_info[n->op].kind;
+	if (k != K_ELEM && k != K_VIEW)
+		return k == K_LEAF || k == K_FETCH || k == K_DOT || k == K_REDUCE;
+	*most -= k == K_ELEM;
+	for (int i = 0; i < n->nin; i++)
+		if (*most < 0 || !plain(n->in[i], most))
+			return false;
+	return true;
+}
+
+/* dot(a, b) as reduce_sum(mul(expand(a), expand(b))): of the places of the result, then those summed. */
+static Node *
+product_sum(Graph *to, Node *dot, Node **in)
+{
+	const int64_t *label[] = {dot->at, dot->at + in[0]->nd}, *out = label[1] + in[1]->nd;
+	int64_t dim[MAXDIM], axes[MAXDIM], space[MAXDIM], map[MAXDIM], count = node_count(dot);
+	int nd = dot->nd, naxes = 0, most = 8;
+	if (!plain(in[0], &most) || !plain(in[1], &most))
+		return NULL;
+	memcpy(dim, dot->dim, sizeof dim);
+	memcpy(space, out, (size_t)nd * sizeof *out);
+	for (int i = 0; i < in[0]->nd; i++) {
+		bool kept = false;
+		for (int j = 0; j < dot->nd; j++)
+			kept |= out[j] == label[0][i];
+		if (kept)
+			continue;
+		if (nd == MAXDIM)
+			return NULL;
+		axes[naxes++] = nd;
+		space[nd] = label[0][i];
+		dim[nd++] = in[0]->dim[i];
+		count *= in[0]->dim[i];
+	}
+	if (count > SMALL)
+		return NULL;
+	Node *x[2];
+	for (int side = 0; side < 2; side++) {
+		int64_t perm[MAXDIM], n = 0;
+		for (int i = 0; i < nd; i++) {
+			map[i] = -1;
+			for (int j = 0; j < in[side]->nd; j++)
+				if (label[side][j] == space[i]) {
+					perm[n] = j;
+					map[i] = n++;
+				}
+		}
+		if (n != in[side]->nd) /* summed in this operand alone */
+			return NULL;
+		x[side] = mk_expand(to, mk_cast(to, mk_permute(to, in[side], perm), DT_F32), dim, nd, map);
+	}
+	return mk_cast(to, mk_reduce(to, P_reduce_sum, mk2(to, P_mul, x[0], x[1]), axes, naxes), dot->dt);
+}
+
+static Node *
+small_product(Graph *to, Node *n, Node **in, void *ctx)
+{
+	(void)ctx;
+	return n->op == P_dot ? product_sum(to, n, in) : NULL;
+}
+
+Graph *
+pass_small_products(Graph *g)
+{
+	return graph_map(g, small_product, NULL);
+}

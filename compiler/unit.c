@@ -236,7 +236,10 @@ target_set(Unit *u, const char *target, PlanTargetset *s)
 		if (o.explain)
 			text_printf(o.explain, "%s, %s, batch %ld:\n", target, u->graph[i]->name, (long)u->graph[i]->batch);
 		bool bf16 = o.cuda && !strcmp(u->o->precision, "bf16"); /* the C target computes in fp32 */
-		Graph *g = pass_split(bf16 ? pass_precision(u->graph[i]) : u->graph[i], o.cuda);
+		Graph *g = bf16 ? pass_precision(u->graph[i]) : u->graph[i];
+		if (o.cuda && o.fuse)
+			g = pass_small_products(g);
+		g = pass_split(g, o.cuda);
 		graph_verify(g, "split");
 		s->program[s->nprogram++] = codegen(g, &u->places, &o, src);
 		src->kernels = src->per_module; /* programs share no module: a small one loads fast */

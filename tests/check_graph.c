@@ -242,7 +242,7 @@ check_reference(Check *c, bool bounds, bool half)
 	Graph *dots = pass_contract(c->g);
 	same_values(c, dots, "contract");
 	c->cpu = pass_split(dots, false);
-	c->gpu = pass_split(dots, true);
+	c->gpu = pass_split(c->g->nnode % 2 ? dots : pass_small_products(dots), true); /* all are small here: then none is left */
 	same_values(c, c->cpu, "split for cpu");
 	same_values(c, c->gpu, "split for cuda");
 	if (!half)

@@ -472,7 +472,8 @@ on_device(Case *c, Graph *graph, const Results *want, Device *d)
 			image[i][k] = xcalloc(bytes[k] + 1, 1);
 		if (m->half && !cuda)
 			continue;
-		Graph *g = pass_split(m->half ? pass_precision(contracted) : contracted, cuda);
+		Graph *g = m->half ? pass_precision(contracted) : contracted;
+		g = pass_split(cuda && m->fuse ? pass_small_products(g) : g, cuda);
 		PlanTargetset s = compile(c, g, m, cuda, prelude);
 		if (m->half)
 			interpret(c, g, &c->before, &half);

@@ -1,0 +1,22 @@
+# A batched product of few multiplications is a sum again; a large one is left as it is.
+graph t(batch = 1) {
+  i0: f32[5, 7, 9] = input("x")
+  i1: f32[9, 5, 4] = input("y")
+  i2: f32[256, 128] = input("p")
+  i3: f32[128, 64] = input("q")
+  v0: f32[5, 7, 9] = input(at=[0])
+  v1: f32[9, 5, 4] = input(at=[1])
+  v2: f32[5, 7, 4, 9] = expand(v0, at=[0, 1, -1, 2])
+  v3: f32[5, 4, 9] = permute(v1, at=[1, 2, 0])
+  v4: f32[5, 7, 4, 9] = expand(v3, at=[0, -1, 1, 2])
+  v5: f32[5, 7, 4, 9] = mul(v2, v4)
+  v6: f32[5, 7, 4] = reduce_sum(v5, at=[3])
+  v7: f32[256, 128] = input(at=[2])
+  v8: f32[128, 64] = input(at=[3])
+  v9: f32[256, 128, 64] = expand(v7, at=[0, 1, -1])
+  v10: f32[256, 128, 64] = expand(v8, at=[-1, 0, 1])
+  v11: f32[256, 128, 64] = mul(v9, v10)
+  v12: f32[256, 64] = reduce_sum(v11, at=[1])
+  output("small", "value", v6)
+  output("large", "value", v12)
+}
