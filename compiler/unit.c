@@ -1,6 +1,7 @@
 /* The plan of a unit: schema and states, a program set for each target, the file. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -73,7 +74,7 @@ write_text(Unit *u, const char *name, const char *text)
    work; each job's result comes back through a file in memory: the answer, then the code or the message. */
 typedef struct Job {
 	const char *source, *arch;
-	int fd, worker;
+	int fd;
 } Job;
 
 typedef struct Answer {
@@ -104,52 +105,46 @@ run_job(const Job *j)
 	free(log);
 }
 
-/* Longest text first, each to the worker with least to do. */
-static void
-share_jobs(Job *job, int n, int workers)
+static int
+compare_jobs(const void *a, const void *b)
 {
-	size_t load[64] = {0};
-	for (int i = 0; i < n; i++)
-		job[i].worker = -1;
-	for (int k = 0; k < n; k++) {
-		int longest = -1, w = 0;
-		for (int i = 0; i < n; i++)
-			if (job[i].worker < 0 && (longest < 0 || strlen(job[i].source) > strlen(job[longest].source)))
-				longest = i;
-		for (int i = 1; i < workers; i++)
-			if (load[i] < load[w])
-				w = i;
-		job[longest].worker = w;
-		load[w] += strlen(job[longest].source);
-	}
+	size_t x = strlen((*(Job *const *)a)->source), y = strlen((*(Job *const *)b)->source);
+	return (x < y) - (x > y);
 }
 
+static void
+take_jobs(Job **job, int n, atomic_int *next)
+{
+	for (int i; (i = atomic_fetch_add(next, 1)) < n;)
+		run_job(job[i]);
+}
+
+/* Longest text first, each to the process that is free. */
 static void
 run_jobs(Job *job, int n)
 {
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	pid_t pid[64];
 	int started = 0, workers = (int)(cores < n ? cores : n);
-	workers = workers < 1 ? 1 : workers > (int)LEN(pid) ? (int)LEN(pid) : workers;
-	share_jobs(job, n, workers);
+	workers = workers < (int)LEN(pid) ? workers : (int)LEN(pid);
+	Job **order = xcalloc((size_t)n + 1, sizeof *order);
+	for (int i = 0; i < n; i++)
+		order[i] = &job[i];
+	qsort(order, (size_t)n, sizeof *order, compare_jobs);
+	atomic_int alone = 0, *next = mmap(NULL, sizeof *next, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	fflush(NULL);
-	for (int w = 0; w < workers; w++) {
-		pid[w] = fork();
-		if (pid[w] < 0)
-			break;
-		if (pid[w] == 0) {
-			for (int i = 0; i < n; i++)
-				if (job[i].worker == w)
-					run_job(&job[i]);
+	while (next != MAP_FAILED && started < workers && (pid[started] = fork()) >= 0)
+		if (pid[started++] == 0) {
+			take_jobs(order, n, next);
 			_exit(0);
 		}
-		started++;
-	}
-	for (int i = 0; i < n; i++)
-		if (job[i].worker >= started)
-			run_job(&job[i]); /* no process to be had: here */
+	if (!started)
+		take_jobs(order, n, &alone); /* no process to be had: here */
 	while (started > 0)
 		waitpid(pid[--started], NULL, 0);
+	if (next != MAP_FAILED)
+		munmap(next, sizeof *next);
+	free(order);
 }
 
 /* The job's code in the arena, or false with the message reported. */
