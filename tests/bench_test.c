@@ -266,7 +266,7 @@ run(const char *fmt, ...)
 static void
 write_model(const char *path, const char *from, const char *to)
 {
-	char *s, *at, name[4200];
+	char *s, *at = NULL, name[4200];
 	size_t n;
 	Err e = {0};
 	Text t = {0};
@@ -485,11 +485,11 @@ main(void)
 	test_html();
 	test_programs();
 	test_recurrent();
+	if (!failed)
+		run("rm -rf '%s'", dir);
 	free(output.s);
 	free(mmc);
 	free(mmrun);
-	if (!failed)
-		run("rm -rf '%s'", dir);
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed != 0;
 }

@@ -303,7 +303,7 @@ main(int argc, char **argv)
 	char *path[512];
 	size_t n = 0;
 	DIR *d = opendir("tests/goldens");
-	Golden *c = xcalloc(1, sizeof *c);
+	Golden *c = arena_alloc(&arena, sizeof *c);
 	if (!d || !lib_load_folder(lib, "ops")) {
 		fprintf(stderr, "run this at the repository's root\n");
 		return 1;

@@ -673,7 +673,7 @@ int
 main(int argc, char **argv)
 {
 	Lib *lib = lib_new(&arena);
-	Case *cases = xcalloc(MAXTEST, sizeof *cases);
+	Case *cases = arena_alloc(&arena, MAXTEST * sizeof *cases);
 	bool cpu = argc < 2, cuda = argc < 2;
 	int n = 0, ntest, first = 0;
 	if (!lib_load_folder(lib, "ops") || !lib_load_folder(lib, "tests/ops"))
