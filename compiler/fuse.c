@@ -155,7 +155,7 @@ reaches_from(const Fusion *f, int from, int to, bool *seen)
 }
 
 /* Does anything in region `to` depend on region `from`? */
-static bool
+bool
 reaches(const Fusion *f, int from, int to)
 {
 	bool *seen = xcalloc((size_t)f->nregion, 1);
@@ -165,7 +165,7 @@ reaches(const Fusion *f, int from, int to)
 }
 
 /* NULL if the region can be one kernel, else why not. */
-static const char *
+const char *
 try_region(Fusion *f, int r)
 {
 	Arena scratch = {0};
@@ -204,7 +204,7 @@ cheap_again(const Node *n, int m)
 }
 
 /* One that other nodes can join, not a library call. */
-static bool
+bool
 is_kernel(const Fusion *f, int r)
 {
 	return f->region[r].kind == R_LOOP || f->region[r].kind == R_TILE;
@@ -483,142 +483,6 @@ place_concat(Fusion *f, Node *n, bool *must)
 }
 
 static void
-merge_regions(Fusion *f, int a, int b)
-{
-	Region *from = &f->region[b];
-	for (int i = 0; i < from->nnode; i++)
-		region_add(f, a, from->node[i]);
-	f->region[b].dead = true;
-	f->region[b].nnode = 0;
-}
-
-static bool
-try_merge(Fusion *f, int a, int b)
-{
-	Region ra = f->region[a], rb = f->region[b];
-	Node **na, **nb;
-	if (ra.nnode + rb.nnode > 64 || reaches(f, a, b) || reaches(f, b, a))
-		return false;
-	na = arena_alloc(f->arena, (size_t)ra.nnode * sizeof *na);
-	nb = arena_alloc(f->arena, (size_t)rb.nnode * sizeof *nb);
-	memcpy(na, ra.node, (size_t)ra.nnode * sizeof *na);
-	memcpy(nb, rb.node, (size_t)rb.nnode * sizeof *nb);
-	merge_regions(f, a, b);
-	if (!try_region(f, a))
-		return true;
-	f->region[a] = (Region){.kind = ra.kind, .node = na, .nnode = ra.nnode, .capnode = ra.nnode};
-	f->region[b] = (Region){.kind = rb.kind, .node = nb, .nnode = rb.nnode, .capnode = rb.nnode};
-	for (int i = 0; i < rb.nnode; i++)
-		f->home[nb[i]->id] = b;
-	return false;
-}
-
-/* Stored nodes of a region that nothing outside it needs any more are not stored. */
-static void
-drop_stores(Fusion *f, int r, const bool *must)
-{
-	int next[256];
-	for (int i = 0; i < f->region[r].nnode; i++) {
-		Node *n = f->region[r].node[i];
-		int m = must[n->id] ? 1 : reader_regions(f, n, next, LEN(next));
-		bool outside = must[n->id];
-		for (int k = 0; k < m && !outside; k++)
-			outside = next[k] != r;
-		if (kind(n) != K_DOT || f->region[r].epilogue)
-			f->stored[n->id] = outside;
-	}
-}
-
-/* b reads what a stores: one kernel, if nothing else lies between them. */
-static bool
-try_chain(Fusion *f, int a, int b, const bool *must)
-{
-	Region ra = f->region[a], rb = f->region[b];
-	int next[256], total = ra.nnode + rb.nnode;
-	if (total > 64)
-		return false;
-	for (int i = 0; i < ra.nnode; i++) {
-		int m = f->stored[ra.node[i]->id] ? reader_regions(f, ra.node[i], next, LEN(next)) : 0;
-		for (int k = 0; k < m; k++)
-			if (next[k] != a && next[k] != b && reaches(f, next[k], b))
-				return false;
-	}
-	Node **na = arena_alloc(f->arena, (size_t)ra.nnode * sizeof *na), **nb = arena_alloc(f->arena, (size_t)rb.nnode * sizeof *nb);
-	bool *was = arena_alloc(f->arena, (size_t)total);
-	memcpy(na, ra.node, (size_t)ra.nnode * sizeof *na);
-	memcpy(nb, rb.node, (size_t)rb.nnode * sizeof *nb);
-	for (int i = 0; i < total; i++)
-		was[i] = f->stored[(i < ra.nnode ? na[i] : nb[i - ra.nnode])->id];
-	merge_regions(f, a, b);
-	drop_stores(f, a, must);
-	if (!try_region(f, a))
-		return true;
-	f->region[a] = (Region){.kind = R_LOOP, .node = na, .nnode = ra.nnode, .capnode = ra.nnode};
-	f->region[b] = (Region){.kind = R_LOOP, .node = nb, .nnode = rb.nnode, .capnode = rb.nnode};
-	for (int i = 0; i < rb.nnode; i++)
-		f->home[nb[i]->id] = b;
-	for (int i = 0; i < total; i++)
-		f->stored[(i < ra.nnode ? na[i] : nb[i - ra.nnode])->id] = was[i];
-	return false;
-}
-
-static int64_t
-region_space(const Fusion *f, int r)
-{
-	int64_t most = 0;
-	for (int i = 0; i < f->region[r].nnode; i++) {
-		const Node *n = f->region[r].node[i];
-		int64_t c = node_count(kind(n) == K_REDUCE || kind(n) == K_FOLD ? n->in[0] : n);
-		if (c > most)
-			most = c;
-	}
-	return most;
-}
-
-/* Kernels over the same number of elements that read the same stored value are tried together. */
-static void
-join_siblings(Fusion *f)
-{
-	int r[256];
-	for (int i = 0; i < f->g->nnode; i++) {
-		Node *n = f->g->node[i];
-		if (!f->stored[n->id])
-			continue;
-		int m = reader_regions(f, n, r, LEN(r));
-		for (int a = 0; a < m; a++)
-			for (int b = a + 1; b < m; b++) {
-				Region *x = &f->region[r[a]], *y = &f->region[r[b]];
-				if (r[a] == r[b] || x->dead || y->dead || x->kind != y->kind || x->epilogue || y->epilogue || !is_kernel(f, r[a]) || region_space(f, r[a]) != region_space(f, r[b]))
-					continue;
-				if (try_merge(f, r[a], r[b])) {
-					explain(f, n, "two kernels that read it are one");
-					r[b] = r[a];
-				}
-			}
-	}
-}
-
-/* A kernel and one that reads its result over the same elements. */
-static void
-join_chains(Fusion *f, const bool *must)
-{
-	int r[256];
-	for (int i = 0; i < f->g->nnode; i++) {
-		Node *n = f->g->node[i];
-		if (!f->stored[i] || f->home[i] < 0 || f->region[f->home[i]].kind != R_LOOP)
-			continue;
-		int m = reader_regions(f, n, r, LEN(r));
-		for (int k = 0; k < m; k++) {
-			int a = f->home[i];
-			if (r[k] == a || f->region[r[k]].dead || f->region[r[k]].kind != R_LOOP || region_space(f, a) != region_space(f, r[k]))
-				continue;
-			if (try_chain(f, a, r[k], must))
-				explain(f, n, "its kernel and one that reads it are one");
-		}
-	}
-}
-
-static void
 place_updates(Fusion *f, bool *must)
 {
 	Graph *g = f->g;
@@ -704,22 +568,6 @@ tile_product(Fusion *f, Node *n, bool *must)
 	explain(f, n, "a tile kernel computes its operand v%d", n->in[side]->id);
 	need_matrix(n->in[!side], must);
 	return true;
-}
-
-/* Joins the kernels that read what r stores over the same elements to it. */
-static void
-join_readers(Fusion *f, int r, const bool *must)
-{
-	int next[256];
-	for (int i = 0; i < f->region[r].nnode; i++) {
-		Node *n = f->region[r].node[i];
-		int m = f->stored[n->id] ? reader_regions(f, n, next, LEN(next)) : 0;
-		for (int k = 0; k < m; k++)
-			if (next[k] != r && f->region[next[k]].kind == R_LOOP && region_space(f, r) == region_space(f, next[k]) && try_chain(f, r, next[k], must)) {
-				i = -1;
-				break;
-			}
-	}
 }
 
 /* A product of which the rest of its kernel is one that reads the result. */

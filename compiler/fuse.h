@@ -1,4 +1,4 @@
-/* What fuse.c, layout.c and schedule.c share. */
+/* What fuse.c, join.c, layout.c and schedule.c share. */
 #ifndef FUSE_H
 #define FUSE_H
 
@@ -11,6 +11,18 @@ void region_add(Fusion *f, int r, Node *n);
 /* Regions that read n, directly or through nodes computed where they are used, each once; their number. */
 int reader_regions(const Fusion *f, const Node *n, int *out, int max);
 void explain(Fusion *f, const Node *n, const char *fmt, ...) PRINTF(3, 4);
+
+bool is_kernel(const Fusion *f, int r);
+bool reaches(const Fusion *f, int from, int to);  /* does the region `to` need what `from` makes? */
+const char *try_region(Fusion *f, int r);         /* why the region cannot be one kernel, or NULL */
+
+/* ---- join.c ---- */
+
+int64_t region_space(const Fusion *f, int r);     /* the most elements that it walks over */
+bool try_merge(Fusion *f, int a, int b);          /* one kernel of both, or both as they were */
+void join_readers(Fusion *f, int r, const bool *must); /* the kernels that read what r stores, over the same elements, to it */
+void join_siblings(Fusion *f);                    /* kernels over as many elements that read the same stored value */
+void join_chains(Fusion *f, const bool *must);    /* a kernel and one that reads its result, over the same elements; must: stays stored */
 
 /* ---- layout.c ---- */
 
