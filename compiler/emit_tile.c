@@ -13,6 +13,7 @@
 
 #define COLUMNS 64  /* of a tile, at most */
 #define WARPS 4     /* of a block, at most */
+#define LONG 512    /* columns whose values shared memory has room for beside the tiles */
 
 typedef struct Tile {
 	int64_t rows, columns, n; /* of the whole, along the last outer axis and the row axis; columns of a tile */
@@ -296,7 +297,7 @@ emit_tile(Emit *e, const char *name, Launch *l)
 	l->grid = (int)(k->outer / t.rows) * blocks;
 	e->lane = "n * 4 + e";
 	e->column = "s0 + n * 8 + q + e % 2";
-	t.column = cu_columns(e, k->nouter - 1);
+	t.column = t.columns <= LONG ? cu_columns(e, k->nouter - 1) : arena_alloc(k->arena, (size_t)k->nval); /* none */
 	for (int i = 0; i < k->nval; i++)
 		e->saved[i] &= t.single && !t.column[i];
 	for (int i = 0; i < k->nval; i++)
