@@ -150,15 +150,6 @@ check_reduce(const Node *n)
 	return NULL;
 }
 
-/* Place of a label among n, or -1. */
-static int
-find_label(const int64_t *at, int n, int64_t label)
-{
-	while (n > 0 && at[n - 1] != label)
-		n--;
-	return n - 1;
-}
-
 static const char *
 check_dot(const Node *n)
 {

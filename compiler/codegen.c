@@ -92,6 +92,26 @@ add_source(Gen *c, const Node *tell, const char *name, const char *head, const c
 	return add_kernel(c, tell, full, l);
 }
 
+/* Each value's as often as it has places: of the axes of the row all, or none. */
+static double
+kernel_flops(const Kernel *k)
+{
+	double all = 0;
+	int axes = k->product ? 3 : k->naxis;
+	for (int i = 0; i < k->nval; i++) {
+		const LVal *v = k->val[i];
+		double places = (double)k->outer;
+		bool row = v->axes >> k->nouter || v->kind == LV_REDUCE;
+		for (int a = k->nouter; a < axes && row; a++)
+			places *= (double)k->size[a];
+		if (v == k->product)
+			all += 2 * places * (double)k->size[3];
+		else if (v->kind == LV_PRIM || v->kind == LV_REDUCE)
+			all += places;
+	}
+	return all;
+}
+
 /* n: the node of an R_SCATTER region, else NULL. */
 static void
 gen_kernel(Gen *c, int region, Node *n)
@@ -123,9 +143,7 @@ gen_kernel(Gen *c, int region, Node *n)
 		s->instr.nout += written;
 		s->instr.traffic += a->count ? (double)a->count * (double)size : node_bytes(a->node);
 	}
-	for (int i = 0; i < k->nval; i++)
-		if (k->val[i]->kind == LV_PRIM || k->val[i]->kind == LV_REDUCE)
-			s->instr.flops += (double)k->outer * (k->val[i]->axes >> k->nouter || k->val[i]->kind == LV_REDUCE ? (double)k->row : 1);
+	s->instr.flops = kernel_flops(k);
 	arena_free(&scratch);
 }
 
@@ -384,7 +402,7 @@ gen_regions(Gen *c)
 		case R_PACK: gen_fills(c, c->f->region[r].node[0]); break;
 		case R_SCATTER: gen_scatter(c, r); break;
 		case R_SCAN: gen_scan(c, r); break;
-		case R_LOOP: case R_TILE: gen_kernel(c, r, NULL); break;
+		case R_LOOP: case R_TILE: case R_PRODUCT: gen_kernel(c, r, NULL); break;
 		}
 	}
 }

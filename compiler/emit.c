@@ -82,6 +82,7 @@ find_arg(const Kernel *k, const Node *node, int64_t off)
 }
 
 int arg_index(const Kernel *k, const Node *node) { return find_arg(k, node, 0); }
+int load_index(const Kernel *k, const LVal *v) { return find_arg(k, v->base, load_start(k, v)); }
 
 static void put_ix(Emit *e, Text *t, const Ix *ix);
 
@@ -146,7 +147,7 @@ static void
 put_const(Emit *e, Text *t, const LVal *v)
 {
 	if (v->dt == DT_BF16 || v->dt == DT_F16)
-		text_printf(t, "(%s)(%.9gf)", ctype(v->dt), v->f + 0.0);
+		text_printf(t, v->f == floor(v->f) ? "(%s)(%.1ff)" : "(%s)(%.9gf)", ctype(v->dt), v->f + 0.0);
 	else if (v->dt != DT_F32)
 		text_printf(t, v->dt == DT_U32 ? "%.0fu" : "%.0f", v->f);
 	else if (isinf(v->f))
@@ -189,7 +190,7 @@ val_ref(Emit *e, const LVal *v)
 	return t.s;
 }
 
-static void
+void
 put_guard(Emit *e, Text *t, const Guard *g)
 {
 	for (const Guard *p = g; p; p = p->up) {

@@ -36,7 +36,9 @@ char *ix_text(Emit *e, const Ix *ix);      /* malloc'd */
 char *val_ref(Emit *e, const LVal *v);     /* malloc'd: v as an operand */
 char *val_expr(Emit *e, const LVal *v);    /* malloc'd: what computes v */
 int arg_index(const Kernel *k, const Node *base);
+int load_index(const Kernel *k, const LVal *v); /* the argument that it reads, which begins at load_start */
 char *load_text(Emit *e, const LVal *v);   /* malloc'd: a3[i0 * 7 + i1] */
+void put_guard(Emit *e, Text *t, const Guard *g); /* its conditions, as an expression */
 const char *reduce_init(const LVal *v);
 /* Marks by id the values that vary in the lanes and are needed for what stage does: reductions over values of that
    level, row stores of it. Saved values of earlier stages are not looked behind. False if there are none to do. */

@@ -12,6 +12,7 @@
 
 #include "emit_cuda.h"
 
+#define MANY 12  /* vectors of four in registers, with which a thread is a large one */
 #define AHEAD 96 /* bytes that a thread may hold of the next row */
 
 /* Can the index be read four wide along the axis? */
@@ -626,12 +627,12 @@ row_kernel(Emit *e, const char *name, Launch *l)
 
 /* ---- serial ---- */
 
-/* Threads that walk one row together, each every Y-th element, 32 places side by side. */
+/* Threads that walk one row together, each every Y-th element, 32 places side by side. held: values that each holds meanwhile. */
 static int
-serial_threads(const Kernel *k, int width)
+serial_threads(const Kernel *k, int width, int held)
 {
-	int y = 1;
-	while (y < (width == 4 ? 8 : 32) && k->row / y >= 8 && k->outer / width * y < 132 * 1024)
+	int y = 1, most = width == 1 ? 32 : held <= MANY ? 16 : 8;
+	while (y < most && k->row / y >= 8 && k->outer / width * y < 132 * 1024)
 		y *= 2;
 	return y;
 }
@@ -774,14 +775,14 @@ serial_kernel(Emit *e, const char *name, Launch *l)
 	bool *need = arena_alloc(k->arena, (size_t)k->nval);
 	Shape s = {.lane_axis = serial_axis(e)};
 	s.width = s.lane_axis >= 0 ? 4 : 1;
-	int y = serial_threads(k, s.width);
+	int held = serial_held(e, &s), y = serial_threads(k, s.width, held);
 	int64_t places = k->outer / s.width;
 	const char *open = s.width == 4 ? arena_printf(k->arena, "const int i%d = place4 + w;", s.lane_axis) : "";
 	memset(e->saved, 0, (size_t)k->nval);
 	l->block = y > 1 ? 32 * y : places >= 132 * 128 ? 128 : places >= 64 ? 64 : 32;
 	int side = y > 1 ? 32 : l->block;
 	l->grid = (int)((places + side - 1) / side);
-	if (l->block == 256 && serial_held(e, &s) > 12)
+	if (l->block == 256 && held > MANY)
 		cu_signature_held(e, name, "256, 3"); /* else ptxas aims at 64 registers, and spills */
 	else
 		cu_signature(e, name, l->block);
@@ -829,8 +830,8 @@ emit_kernel_cuda(Text *t, Kernel *k, const char *name, Launch *l)
 	Emit e;
 	emit_init(&e, t, k, true);
 	l->smem = 0;
-	if (k->epilogue)
-		emit_epilogue(&e, name, l);
+	if (k->product)
+		emit_product(&e, name, l);
 	else if (k->tile)
 		emit_tile(&e, name, l);
 	else if (k->scatter)

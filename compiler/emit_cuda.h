@@ -33,6 +33,6 @@ int pow2_at_least(int64_t n, int most);
 /* Of a scatter's two kernels, the one of k's node (P_run_sum, P_row_sum). */
 void emit_scatter(Emit *e, const char *name, Launch *l);
 void emit_tile(Emit *e, const char *name, Launch *l);
-void emit_epilogue(Emit *e, const char *name, Launch *l);
+void emit_product(Emit *e, const char *name, Launch *l);
 
 #endif

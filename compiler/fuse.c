@@ -207,7 +207,8 @@ cheap_again(const Node *n, int m)
 bool
 is_kernel(const Fusion *f, int r)
 {
-	return f->region[r].kind == R_LOOP || f->region[r].kind == R_TILE;
+	RegionKind k = f->region[r].kind;
+	return k == R_LOOP || k == R_TILE || k == R_PRODUCT;
 }
 
 /* Marks what is read to compute x where it is used: what a walk through elementwise operations and views, which may be computed
@@ -332,14 +333,21 @@ next:;
 	return false;
 }
 
+/* Kernels around products keep to their places: of what is stored, only sums can join them. */
+static bool
+takes(const Fusion *f, int r, const Node *n)
+{
+	return f->region[r].kind == R_LOOP || (is_kernel(f, r) && kind(n) == K_REDUCE);
+}
+
 static void
 decide(Fusion *f, Node *n, bool *must)
 {
 	int r[256], m = reader_regions(f, n, r, LEN(r));
 	bool loops = true, tiles = m > 0, needed = must[n->id];
 	for (int i = 0; i < m; i++) {
-		tiles &= f->region[r[i]].kind == R_TILE && (m == 1 || !f->region[r[i]].epilogue);
-		loops &= f->region[r[i]].kind == R_LOOP || (f->region[r[i]].kind == R_TILE && kind(n) == K_REDUCE);
+		tiles &= f->region[r[i]].kind == R_TILE || (f->region[r[i]].kind == R_PRODUCT && m == 1);
+		loops &= takes(f, r[i], n);
 	}
 	if (!needed && (m == 0 || is_free(n))) {
 		f->home[n->id] = INLINE;
@@ -363,7 +371,7 @@ decide(Fusion *f, Node *n, bool *must)
 		}
 	for (int i = 0; f->fuse && i < m; i++) {
 		bool cycle = false;
-		if (f->region[r[i]].kind != R_LOOP && !(f->region[r[i]].kind == R_TILE && kind(n) == K_REDUCE))
+		if (!takes(f, r[i], n))
 			continue;
 		for (int k = 0; k < m && !cycle; k++)
 			cycle = k != i && reaches(f, r[k], r[i]);
@@ -570,19 +578,38 @@ tile_product(Fusion *f, Node *n, bool *must)
 	return true;
 }
 
-/* A product of which the rest of its kernel is one that reads the result. */
-static bool
-epilogue_product(Fusion *f, Node *n, bool *must)
+static void
+need_product(Fusion *f, Node *dot, bool *must)
+{
+	for (int side = 0; side < 2; side++) {
+		Node *x = dot->in[side];
+		if (product_windowed(x) || product_operand_ok(f, dot, side))
+			need_matrix(x, must);
+		else
+			must[x->id] = true;
+	}
+}
+
+/* Kernels that read the product and can be one should be, before the first takes it. */
+static void
+merge_readers(Fusion *f, const Node *n)
 {
 	int r[256], m = reader_regions(f, n, r, LEN(r));
-	if (!tile_epilogue(f, n) || m == 0)
-		return false;
-	for (int a = 0; a < m; a++) /* readers that can be one should be before the first takes it */
-		for (int b = a + 1; b < m; b++)
-			if (f->region[r[a]].kind == R_LOOP && f->region[r[b]].kind == R_LOOP && !f->region[r[a]].dead && !f->region[r[b]].dead &&
-			    region_space(f, r[a]) == region_space(f, r[b]))
+	for (int a = 0; a < m; a++)
+		for (int b = a + 1; b < m; b++) {
+			const Region *x = &f->region[r[a]], *y = &f->region[r[b]];
+			if (x->kind == R_LOOP && y->kind == R_LOOP && !x->dead && !y->dead && region_space(f, r[a]) == region_space(f, r[b]))
 				try_merge(f, r[a], r[b]);
-	m = reader_regions(f, n, r, LEN(r));
+		}
+}
+
+/* A product in one kernel with what reads its result. */
+static bool
+product_joined(Fusion *f, Node *n, bool *must)
+{
+	int r[256];
+	merge_readers(f, n);
+	int m = reader_regions(f, n, r, LEN(r));
 	for (int i = 0; i < m; i++) {
 		Region *g = &f->region[r[i]];
 		bool cycle = false;
@@ -593,18 +620,59 @@ epilogue_product(Fusion *f, Node *n, bool *must)
 		if (cycle)
 			continue;
 		join_readers(f, r[i], must);
-		g->kind = R_TILE;
-		g->epilogue = true;
+		g->kind = R_PRODUCT;
 		if (join(f, n, r[i], must[n->id] || m > 1)) {
 			explain(f, n, "computed by a kernel that reads it");
-			need_matrix(n->in[0], must);
-			need_matrix(n->in[1], must);
 			return true;
 		}
 		g->kind = R_LOOP;
-		g->epilogue = false;
 	}
 	return false;
+}
+
+/* A product that one permutation reads, of it or of a cast of it, lies in memory as that has it. */
+static void
+place_permuted(Fusion *f, Node *n, const bool *must)
+{
+	const Node *p = n;
+	Layout *l = &f->layout[n->id];
+	int64_t stride = 1;
+	do
+		p = f->nuser[p->id] == 1 ? f->user[p->id][0] : NULL;
+	while (p && p->op == P_cast);
+	if (must[n->id] || !p || p->op != P_permute || l->root != n || l->state >= 0)
+		return;
+	for (int i = p->nd - 1; i >= 0; i--) {
+		l->stride[p->at[i]] = stride;
+		stride *= p->dim[i];
+	}
+}
+
+static bool
+product_alone(Fusion *f, Node *n, const bool *must)
+{
+	int r = region_new(f, R_PRODUCT);
+	place_permuted(f, n, must);
+	f->stored[n->id] = true;
+	region_add(f, r, n);
+	const char *why = try_region(f, r);
+	if (why) {
+		explain(f, n, "no product kernel: %s", why);
+		region_remove(f, r, n);
+		return false;
+	}
+	explain(f, n, "a kernel of its own reads windows where they lie");
+	return true;
+}
+
+static bool
+own_product(Fusion *f, Node *n, bool *must)
+{
+	ProductUse use = product_use(f, n);
+	if (use == PRODUCT_NOT || !(product_joined(f, n, must) || (use == PRODUCT_ALONE && product_alone(f, n, must))))
+		return false;
+	need_product(f, n, must);
+	return true;
 }
 
 /* What a loop reads must be in memory, as a strided view of something stored; plain: in row-major order. */
@@ -659,7 +727,7 @@ anchor(Fusion *f, Node *n, bool *must)
 		return;
 	}
 	bool body = f->g->ninput && f->g->input[0].bound; /* of a scan: addresses move, and a tile wants them even */
-	if (kind(n) == K_DOT && !body && (inner_product(f, n, must) || tile_product(f, n, must) || epilogue_product(f, n, must)))
+	if (kind(n) == K_DOT && !body && (inner_product(f, n, must) || tile_product(f, n, must) || own_product(f, n, must)))
 		return;
 	f->stored[n->id] = true;
 	int r = region_new(f, kind(n) == K_DOT ? R_GEMM : R_SCATTER);

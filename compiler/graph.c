@@ -230,6 +230,24 @@ mk3(Graph *g, Prim op, Node *a, Node *b, Node *c)
 	return node_new(g, op, 0, (Node *[]){a, b, c}, 3, NULL, 0, NULL, 0, 0);
 }
 
+const int64_t *
+dot_labels(const Node *dot, int side)
+{
+	const int64_t *label = dot->at;
+	for (int i = 0; i < side; i++)
+		label += dot->in[i]->nd;
+	return label;
+}
+
+int
+find_label(const int64_t *label, int n, int64_t want)
+{
+	for (int i = 0; i < n; i++)
+		if (label[i] == want)
+			return i;
+	return -1;
+}
+
 Node *
 mk_reshape(Graph *g, Node *a, const int64_t *dim, int nd)
 {

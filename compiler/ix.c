@@ -76,6 +76,16 @@ ix_val(Kernel *k, LVal *v, int64_t hi)
 	return ix_atom(k, (Atom){.kind = AT_VAL, .val = v, .hi = hi, .axes = v->axes});
 }
 
+/* Is d what m leaves: m = x % n and d = x / n, or x = y / a and d = y / (a*n)? */
+static bool
+is_rest(const Atom *m, const Atom *d)
+{
+	if (m->kind != AT_MOD || d->kind != AT_DIV)
+		return false;
+	const Atom *x = m->of->n == 1 && m->of->c == 0 && m->of->t[0].k == 1 ? m->of->t[0].a : NULL;
+	return (m->of == d->of && m->n == d->n) || (x && x->kind == AT_DIV && x->of == d->of && x->n * m->n == d->n);
+}
+
 /* k * (x % n) + k*n * (x / n) is k * x. */
 static const Ix *
 recompose(Kernel *k, const Ix *x)
@@ -83,7 +93,7 @@ recompose(Kernel *k, const Ix *x)
 	for (int i = 0; i < x->n; i++)
 		for (int j = 0; j < x->n; j++) {
 			const Atom *m = x->t[i].a, *d = x->t[j].a;
-			if (m->kind != AT_MOD || d->kind != AT_DIV || m->of != d->of || m->n != d->n || x->t[j].k != x->t[i].k * m->n)
+			if (!is_rest(m, d) || x->t[j].k != x->t[i].k * m->n)
 				continue;
 			Term t[64];
 			Ix r = {.c = x->c, .t = t};
@@ -339,4 +349,41 @@ ix_stride(const Ix *ix, int axis)
 		if (ix->t[i].a->kind == AT_AXIS && ix->t[i].a->axis == axis)
 			return ix->t[i].k;
 	return 0;
+}
+
+bool
+ix_run_step(const Ix *ix, int axis, int n, int64_t *step)
+{
+	int64_t inner;
+	*step = 0;
+	if (ix->c % n)
+		return false;
+	for (int i = 0; i < ix->n; i++) {
+		const Atom *a = ix->t[i].a;
+		int64_t k = ix->t[i].k;
+		bool part = a->kind == AT_DIV || a->kind == AT_MOD, varies = a->axes >> axis & 1 && !(part && ix_run_same(a->of, axis, n));
+		bool cuts = varies && part && (a->n % n || !ix_run_step(a->of, axis, n, &inner) || inner != 1);
+		if (cuts || (varies && a->kind == AT_VAL))
+			return false;
+		if (varies && a->kind != AT_DIV)
+			*step += k;
+		else if (k % n)
+			return false;
+	}
+	return true;
+}
+
+bool
+ix_run_same(const Ix *ix, int axis, int n)
+{
+	int64_t inner;
+	for (int i = 0; i < ix->n; i++) {
+		const Atom *a = ix->t[i].a;
+		bool part = a->kind == AT_DIV || a->kind == AT_MOD;
+		if (!(a->axes >> axis & 1) || (part && ix_run_same(a->of, axis, n)))
+			continue;
+		if (a->kind != AT_DIV || a->n % n || !ix_run_step(a->of, axis, n, &inner) || inner != 1)
+			return false;
+	}
+	return true;
 }

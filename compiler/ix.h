@@ -17,6 +17,10 @@ const Ix *ix_mod(Kernel *k, const Ix *x, int64_t n);
 const Ix *ix_known(Kernel *k, const Ix *x, int64_t hi);
 const Ix *ix_plain(Kernel *k, const Ix *x);
 const Ix *ix_flatten(Kernel *k, const Ix *const *idx, const int64_t *dim, int nd);
+/* Along runs of n places of the axis that begin at one divisible by n: is the index the same; how it goes, its step: false if
+   it does not go evenly, or does not begin at a place divisible by n. */
+bool ix_run_same(const Ix *ix, int axis, int n);
+bool ix_run_step(const Ix *ix, int axis, int n, int64_t *step);
 int64_t ix_local_stride(const Ix *ix, int axis);
 void ix_unflatten(Kernel *k, const Ix *x, const int64_t *dim, int nd, const Ix **idx);
 void ix_reshape(Kernel *k, const Ix *const *idx, const int64_t *x, int nx, const int64_t *y, int ny, const Ix **out);

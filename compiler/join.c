@@ -65,7 +65,7 @@ drop_stores(Fusion *f, int r, const bool *must)
 		bool outside = must[n->id];
 		for (int k = 0; k < m && !outside; k++)
 			outside = next[k] != r;
-		if (kind(n) != K_DOT || f->region[r].epilogue)
+		if (kind(n) != K_DOT || f->region[r].kind == R_PRODUCT)
 			f->stored[n->id] = outside;
 	}
 }
@@ -147,7 +147,7 @@ join_siblings(Fusion *f)
 		for (int a = 0; a < m; a++)
 			for (int b = a + 1; b < m; b++) {
 				Region *x = &f->region[r[a]], *y = &f->region[r[b]];
-				if (r[a] == r[b] || x->dead || y->dead || x->kind != y->kind || x->epilogue || y->epilogue || !is_kernel(f, r[a]) || region_space(f, r[a]) != region_space(f, r[b]))
+				if (r[a] == r[b] || x->dead || y->dead || x->kind != y->kind || x->kind == R_PRODUCT || !is_kernel(f, r[a]) || region_space(f, r[a]) != region_space(f, r[b]))
 					continue;
 				if (try_merge(f, r[a], r[b])) {
 					explain(f, n, "two kernels that read it are one");

@@ -356,7 +356,7 @@ value_new(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 	case K_REDUCE:
 		return lower_reduce(k, n, idx, guard);
 	case K_DOT:
-		return lower_tile_dot(k, n, idx);
+		return f->region[k->region].kind == R_PRODUCT ? lower_product_dot(k, n, idx) : lower_tile_dot(k, n, idx);
 	case K_FOLD:
 		return lower_fold(k, n, idx, guard);
 	default:
@@ -573,7 +573,7 @@ collect_args(Kernel *k)
 		int64_t start = v->kind == LV_LOAD && !stored ? load_start(k, v) : 0;
 		if (v->kind == LV_LOAD && !stored)
 			add_arg(k, v->base, start, start ? v->ix->hi + 1 - start : 0);
-		for (int j = 0; v->kind == LV_DOT && j < 2; j++)
+		for (int j = 0; v->kind == LV_DOT && v->dot && j < 2; j++)
 			add_arg(k, v->dot[j].base, 0, 0);
 	}
 	for (int s = 0; s < k->nstore; s++)
@@ -721,26 +721,25 @@ lower_stores(Kernel *k, const Region *r, const Extent *space)
 }
 
 void
-lower_columns(Kernel *k, const Region *r, int64_t all, int64_t columns)
+lower_columns(Kernel *k, const Region *r, int64_t parts, int64_t rows, int64_t columns, int64_t places)
 {
-	Extent s = {.nd = 3, .nsum = 1, .columns = true, .sum = {2}, .count = all * columns, .kept = all};
-	int64_t part[3], rows = all;
+	Extent s = {.nd = 3, .nsum = 1, .columns = true, .sum = {2}, .dim = {parts, rows, columns}, .count = parts * rows * columns, .kept = parts * rows};
+	int64_t part[3];
 	for (int i = 0; i < r->nnode; i++) {
 		Node *n = r->node[i];
 		if (kind_of(n) != K_REDUCE)
 			continue;
-		if (!is_column_sum(n) || !split_extent(n, part) || part[2] != columns || part[0] * part[1] != all || part[1] % 16 || (k->columns && part[1] != rows)) {
+		if (!is_column_sum(n) || !split_extent(n, part) || part[2] != columns || part[0] * part[1] != s.kept || (s.dim[0] > 1 && part[0] != s.dim[0])) {
 			give_up(k, "sums that do not fit a product's rows");
 			return;
 		}
-		rows = part[1];
+		s.dim[0] = part[0];
+		s.dim[1] = part[1];
 		k->columns = true;
 	}
-	s.dim[0] = all / rows;
-	s.dim[1] = rows;
-	s.dim[2] = columns;
 	for (int i = 0; i < 3; i++)
 		add_axis(k, s.dim[i]);
+	add_axis(k, places);
 	k->nouter = 2;
 	lower_stores(k, r, &s);
 }
@@ -831,6 +830,8 @@ kernel_lower(Arena *a, const Fusion *f, int region, Node *n)
 		lower_scatter(k, n ? n : r->node[0]);
 	else if (r->kind == R_TILE)
 		lower_tile(k, r);
+	else if (r->kind == R_PRODUCT)
+		lower_product(k, r);
 	else
 		lower_loop(k, r);
 	if (k->fail)

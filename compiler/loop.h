@@ -69,7 +69,8 @@ struct LVal {
 	const Ix *ix;      /* LV_LOAD: element of base; LV_INDEX; LV_RANDOM: counter */
 	Node *base;        /* LV_LOAD: the materialised node, state, input or fetch */
 	Guard *guard;      /* LV_LOAD, LV_RANGE */
-	Matrix *dot;       /* LV_DOT: [2], sum over the width of the first at the kernel's last outer axis, the second at its row axis */
+	Matrix *dot;       /* LV_DOT of a tile kernel: [2], sum over the width of the first at the kernel's last outer axis, the second at its row axis */
+	LVal *of[2];       /* LV_DOT of a product kernel: the operands' elements, of a row and of a column */
 	unsigned axes;     /* mask of kernel axes that it depends on */
 	int level;
 	int cost;          /* rough instructions of this value alone */
@@ -113,7 +114,7 @@ typedef struct Kernel {
 	int narg, nload;
 	const char *fail;      /* why it is no kernel, or NULL */
 	bool tile;             /* R_TILE */
-	bool epilogue;         /* and that of Region.epilogue: axes are parts, rows of a part, columns */
+	LVal *product;         /* R_PRODUCT: the LV_DOT; axes are parts (or batches), rows of a part, columns, summed places */
 	bool scatter;          /* the axes are those of the positions, then the row: K_SCATTER */
 	LVal *id;              /* P_scatter_add: where a position is added */
 	/* interning */
@@ -129,16 +130,16 @@ typedef struct Kernel {
 /* ---- fuse.c ---- */
 
 /* R_TILE: matrix products that share an operand computed on the way (attention), see tile.c
+   R_PRODUCT: a product and what becomes of its result, place by place, and column sums of it, see product.c
    R_SCAN: a scan and its results
    R_SCATTER: for C a scatter_add; for CUDA a sort, or a run_sum and its row_sum: a kernel each */
-typedef enum RegionKind { R_LOOP, R_GEMM, R_SCATTER, R_PACK, R_TILE, R_SCAN } RegionKind;
+typedef enum RegionKind { R_LOOP, R_GEMM, R_SCATTER, R_PACK, R_TILE, R_PRODUCT, R_SCAN } RegionKind;
 
 typedef struct Region {
 	RegionKind kind;
 	Node **node;        /* members that need computing, in id order */
 	int nnode, capnode;
 	bool dead;          /* merged away */
-	bool epilogue;      /* R_TILE: what becomes of one product's result, place by place, and column sums of it */
 	int order;          /* place in the schedule */
 } Region;
 
@@ -199,8 +200,9 @@ LVal *value_at(Kernel *k, Node *n, const Ix **idx, Guard *guard);
 LVal *val_new(Kernel *k, LVal v);
 const Ix *layout_index(Kernel *k, const Node *n, const Ix **idx);
 void add_axis(Kernel *k, int64_t size);
-/* The stores of a region over parts x rows x columns; rows 0: those of its column sums, or else 128. */
-void lower_columns(Kernel *k, const Region *r, int64_t all, int64_t columns);
+/* The stores of a region over parts x rows x columns, as many parts as its column sums have or else as are given; the summed
+   places of its product are one more axis. */
+void lower_columns(Kernel *k, const Region *r, int64_t parts, int64_t rows, int64_t columns, int64_t places);
 void give_up(Kernel *k, const char *why);
 /* The element of its packed vector from which the load's argument starts, else 0. */
 int64_t load_start(const Kernel *k, const LVal *v);
@@ -213,10 +215,26 @@ const Ix **value_index(Kernel *k, const Node *n);
 int tile_output(const Fusion *f, const Node *dot);
 /* Is the product one that tile kernels compute for themselves: operands in memory, sizes that fit? */
 bool tile_inner(const Fusion *f, const Node *dot);
-/* Is it a product whose result a tile kernel can go on with? */
-bool tile_epilogue(const Fusion *f, const Node *dot);
 void lower_tile(Kernel *k, const Region *r);
 LVal *lower_tile_dot(Kernel *k, Node *dot, const Ix **idx);
+/* Where the operand lies in memory, or will: what library calls need is stored (fuse.c). */
+bool in_memory(const Fusion *f, Node *x, Node **root, int64_t *off, int64_t *stride);
+
+/* ---- product.c ---- */
+
+typedef enum ProductUse {
+	PRODUCT_NOT,
+	PRODUCT_JOINED,    /* worth a kernel of ours with what reads its result */
+	PRODUCT_ALONE,     /* and without: a library would need its operands copied */
+} ProductUse;
+
+ProductUse product_use(const Fusion *f, const Node *dot);
+/* Is the operand read through windows where they lie? */
+bool product_windowed(const Node *x);
+/* Can rows or columns of the operand, which is no window, be read as they lie? */
+bool product_operand_ok(const Fusion *f, const Node *dot, int side);
+void lower_product(Kernel *k, const Region *r);
+LVal *lower_product_dot(Kernel *k, Node *dot, const Ix **idx);
 
 /* ---- gemm.c ---- */
 

@@ -271,6 +271,9 @@ Node *mk1(Graph *g, Prim op, Node *a);
 Node *mk2(Graph *g, Prim op, Node *a, Node *b);
 Node *mk3(Graph *g, Prim op, Node *a, Node *b, Node *c);
 Node *mk_cast(Graph *g, Node *a, DType dt);
+/* Labels of a product's dims: of operand 0 or 1, or (2) of the result. */
+const int64_t *dot_labels(const Node *dot, int side);
+int find_label(const int64_t *label, int n, int64_t want); /* its place, or -1 */
 Node *mk_reshape(Graph *g, Node *a, const int64_t *dim, int nd);
 Node *mk_permute(Graph *g, Node *a, const int64_t *perm);
 Node *mk_expand(Graph *g, Node *a, const int64_t *dim, int nd, const int64_t *map);
@@ -429,6 +432,9 @@ Graph *build_eval(Arena *a, Lib *l, const Model *m, const Graph *train, int64_t 
 /* ---- graph passes ---- */
 
 Graph *pass_contract(Graph *g);     /* sums of products become dot */
+Graph *pass_unfold(Graph *g);        /* folds of products: products of windows */
+/* The product n of windows over few channels in bf16, result dt, over more; NULL if it is none. */
+Node *widen_dot(Graph *to, const Node *n, Node **in, DType dt);
 Graph *pass_precision(Graph *g);     /* matrix products in bf16 */
 enum { RUN = 32 };                   /* positions that run_sum sums */
 Graph *pass_small_products(Graph *g); /* of matrices: sums again, which fuse with what is around them; for a GPU, fused */

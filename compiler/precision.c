@@ -6,7 +6,8 @@
 
    Rounding points: each operand once, each result once; what a scan stacks for another scan or for a sum, once. Needs: contract.
 
-   Casts from bf16 move past concatenations, so that an operand made of results needs no rounding. */
+   Casts from bf16 move past concatenations, so that an operand made of results needs no rounding. Products over windows read
+   them where they lie (product.c), and so do gradients of them, which unfold.c makes such products first. */
 #include <string.h>
 
 #include "mmc.h"
@@ -55,6 +56,19 @@ float_up(Graph *to, Node *n, Node **in)
 	return mk_cast(to, mk_concat(to, h, n->nin, (int)n->at[0]), DT_F32);
 }
 
+/* x in bf16. Below windows, and what is below them, the cast goes: they are views of a smaller tensor then. */
+static Node *
+narrow(Graph *to, Node *x, bool windowed)
+{
+	windowed |= x->op == P_window;
+	for (const Node *v = x; prim_info[v->op].kind == K_VIEW && !windowed; v = v->in[0])
+		windowed = v->op == P_window;
+	if (!windowed || prim_info[x->op].kind != K_VIEW)
+		return mk_cast(to, x, DT_BF16);
+	Node *y = narrow(to, x->in[0], true);
+	return node_new(to, x->op, DT_BF16, &y, 1, x->dim, x->nd, x->at, x->nat, x->f);
+}
+
 static Node *
 lower_dot(Graph *to, Node *n, Node **in, void *ctx)
 {
@@ -64,9 +78,12 @@ lower_dot(Graph *to, Node *n, Node **in, void *ctx)
 		return up;
 	if (n->op != P_dot || n->dt != DT_F32)
 		return NULL;
-	Node *x[2] = {mk_cast(to, in[0], DT_BF16), mk_cast(to, in[1], DT_BF16)};
 	bool here = n->id < w->g->nnode && w->g->node[n->id] == n; /* else in the body of a scan */
 	DType dt = here && w->is[n->id] ? DT_F32 : DT_BF16;
+	Node *wide = widen_dot(to, n, in, dt);
+	if (wide)
+		return mk_cast(to, wide, DT_F32);
+	Node *x[2] = {narrow(to, in[0], false), narrow(to, in[1], false)};
 	return mk_cast(to, node_new(to, P_dot, dt, x, 2, NULL, 0, n->at, n->nat, 0), DT_F32);
 }
 
@@ -97,6 +114,7 @@ narrow_results(Graph *g)
 Graph *
 pass_precision(Graph *g)
 {
+	g = pass_unfold(g);
 	Gradients w = weight_gradients(g);
 	g = graph_map(g, lower_dot, &w); /* bodies of scans are new, too */
 	narrow_results(g);

@@ -7,10 +7,12 @@
    The parts are fixed by the shape, so reruns are bitwise equal. Needs: contract (what is left are real reductions). */
 #include <string.h>
 
-#include "mmc.h"
+#include "loop.h"
 
 #define ROW_LIMIT 8192    /* elements that one block sums well */
 #define COLUMN_LIMIT 256  /* that a thread, or a few, sum well */
+#define WARPS 2112        /* that keep a GPU busy with products */
+#define RESULTS 2048      /* of one */
 #define SMALL (1 << 20)    /* multiplications that take a GPU no longer than a call of its library */
 #define PLACES 32768      /* results that fill a CPU's vectors and threads; a GPU takes twice as many */
 
@@ -40,12 +42,77 @@ split_scatter(Graph *to, Node *n, Node **in)
 	return node_new(to, P_row_sum, n->dt, (Node *[]){sorted, in[1], runs}, 3, n->dim, n->nd, NULL, 0, 0);
 }
 
+/* The outermost label that is summed over, or -1; its size. */
+static int64_t
+outermost_summed(const Node *x, const int64_t *label, const Node *n, int64_t *size)
+{
+	for (int i = 0; i < x->nd; i++) {
+		*size = x->dim[i];
+		if (x->dim[i] > 1 && find_label(dot_labels(n, 2), n->nd, label[i]) < 0)
+			return label[i];
+	}
+	return -1;
+}
+
+/* A product over windows with few results and long sums (the gradient of a convolution by its weights) has too few blocks: the
+   outermost summed dims are cut into parts, a product each. */
+static Node *
+split_product(Graph *to, Node *n, int64_t want)
+{
+	Node *x[2];
+	int side = product_windowed(n->in[0]) ? 0 : 1;
+	const int64_t *label[] = {dot_labels(n, 0), dot_labels(n, 1)}, *out = dot_labels(n, 2);
+	int64_t at[3 * MAXDIM], fresh = 0, size, cut = outermost_summed(n->in[side], label[side], n, &size);
+	int k = 0;
+	if (!product_windowed(n->in[side]) || cut < 0 || want < 2 || n->in[0]->nd == MAXDIM || n->in[1]->nd == MAXDIM || n->nd == MAXDIM)
+		return n;
+	int64_t parts = want < size ? want : size;
+	while (size % parts)
+		parts++;
+	for (int i = 0; i < n->nat; i++)
+		fresh = n->at[i] >= fresh ? n->at[i] + 1 : fresh;
+	for (int s = 0; s < 2; s++) {
+		int64_t dim[MAXDIM];
+		int nd = 0;
+		for (int i = 0; i < n->in[s]->nd; i++) {
+			bool here = label[s][i] == cut;
+			if (here) {
+				dim[nd++] = parts;
+				at[k++] = fresh;
+			}
+			if (!here || size > parts) {
+				dim[nd++] = here ? size / parts : n->in[s]->dim[i];
+				at[k++] = label[s][i];
+			}
+		}
+		x[s] = mk_reshape(to, n->in[s], dim, nd);
+	}
+	at[k++] = fresh;
+	for (int i = 0; i < n->nd; i++)
+		at[k++] = out[i];
+	Node *y = node_new(to, P_dot, n->dt, x, 2, NULL, 0, at, k, 0);
+	return split_product(to, y, want / parts);
+}
+
+static Node *
+split_sum(Graph *to, Node *n, Node **in)
+{
+	Node *d = node_new(to, P_dot, n->dt, in, 2, n->dim, n->nd, n->at, n->nat, 0);
+	Node *y = split_product(to, d, WARPS / ((node_count(n) + RESULTS - 1) / RESULTS));
+	int64_t axes[MAXDIM];
+	for (int i = 0; i < y->nd - n->nd; i++)
+		axes[i] = i;
+	return y == d ? d : mk_reduce(to, P_reduce_sum, y, axes, y->nd - n->nd);
+}
+
 static Node *
 split(Graph *to, Node *n, Node **in, void *ctx)
 {
 	Node *x = n->nin ? in[0] : NULL;
 	if (n->op == P_scatter_add && *(bool *)ctx)
 		return split_scatter(to, n, in);
+	if (n->op == P_dot && *(bool *)ctx && in[0]->dt == DT_BF16 && n->dt == DT_F32)
+		return split_sum(to, n, in);
 	if (prim_info[n->op].kind != K_REDUCE || n->nat == 0)
 		return NULL;
 	int64_t places = *(bool *)ctx ? 2 * PLACES : PLACES;

@@ -13,18 +13,6 @@
 
 enum { A, B };
 
-static const int64_t *labels_of(const Node *dot, int side) { return dot->at + (side == A ? 0 : dot->in[A]->nd); }
-static const int64_t *result_labels(const Node *dot) { return dot->at + dot->in[A]->nd + dot->in[B]->nd; }
-
-static int
-find(const int64_t *label, int n, int64_t want)
-{
-	for (int i = 0; i < n; i++)
-		if (label[i] == want)
-			return i;
-	return -1;
-}
-
 /* Dims of a product by their part in it: batch, one row, one column, one summed dim. */
 typedef struct Roles {
 	int64_t m, n, k;  /* labels: of the first operand and the result, of the second, summed; -1 if not one */
@@ -34,13 +22,13 @@ typedef struct Roles {
 static bool
 roles_of(const Node *dot, Roles *r)
 {
-	const int64_t *lc = result_labels(dot);
+	const int64_t *lc = dot_labels(dot, 2);
 	*r = (Roles){-1, -1, -1, {0}};
 	for (int side = A; side <= B; side++) {
 		const Node *x = dot->in[side], *y = dot->in[!side];
-		const int64_t *lx = labels_of(dot, side), *ly = labels_of(dot, !side);
+		const int64_t *lx = dot_labels(dot, side), *ly = dot_labels(dot, !side);
 		for (int i = 0; i < x->nd; i++) {
-			bool kept = find(lc, dot->nd, lx[i]) >= 0, other = find(ly, y->nd, lx[i]) >= 0;
+			bool kept = find_label(lc, dot->nd, lx[i]) >= 0, other = find_label(ly, y->nd, lx[i]) >= 0;
 			int64_t *l = kept ? (side == A ? &r->m : &r->n) : &r->k;
 			if ((kept && other) || *l == lx[i]) /* batch; or summed, seen before */
 				continue;
@@ -59,8 +47,7 @@ batches(const Node *dot, const Roles *r)
 	return node_count(dot) / (r->sizes[0] * r->sizes[1]);
 }
 
-/* Where the operand lies in memory, or will: what library calls need is stored (fuse.c). */
-static bool
+bool
 in_memory(const Fusion *f, Node *x, Node **root, int64_t *off, int64_t *stride)
 {
 	Node *q = x;
@@ -83,7 +70,7 @@ matrix_ok(const Fusion *f, const Node *dot, int side, int64_t label)
 {
 	Node *x = dot->in[side], *root;
 	int64_t off, s[MAXDIM];
-	int along = find(labels_of(dot, side), x->nd, label);
+	int along = find_label(dot_labels(dot, side), x->nd, label);
 	if (x->dt != DT_BF16 || !in_memory(f, x, &root, &off, s) || s[along] != 1 || off % 8 || f->layout[root->id].off % 8)
 		return false;
 	for (int i = 0; i < x->nd; i++)
@@ -124,103 +111,13 @@ tile_output(const Fusion *f, const Node *dot)
 	for (int side = A; side <= B; side++) { /* the computed operand */
 		const Node *p = dot->in[side];
 		int64_t rows = r.sizes[side], width = r.sizes[!side], sum = r.sizes[2];
-		int place = find(result_labels(dot), dot->nd, side == A ? r.n : r.m);
+		int place = find_label(dot_labels(dot, 2), dot->nd, side == A ? r.n : r.m);
 		if (p->dt != DT_BF16 || prim_info[p->op].kind != K_ELEM || rows % 16 || sum % 16 || width % 16 || width > 128)
 			continue;
 		if (f->layout[dot->id].stride[place] == 1 && matrix_ok(f, dot, !side, side == A ? r.n : r.m) && made_of_product(f, p, node_count(p), 16))
 			return side;
 	}
 	return -1;
-}
-
-/* ---- epilogues ---- */
-
-/* m[rows, k] n[k, columns] over whole matrices: rows before columns in the result, both operands with strides. */
-typedef struct Plain {
-	int64_t rows, columns, k;
-	int64_t sa, sbk, sbn; /* strides: of rows of the first operand; of the second along k and along columns */
-} Plain;
-
-/* Stride of the labels as one run, first label outermost; -1 if they are not one. */
-static int64_t
-run_stride(const Node *x, const int64_t *lx, const int64_t *s, const int64_t *label, const int64_t *dim, int n)
-{
-	int64_t inner = -1, expect = -1;
-	for (int i = n - 1; i >= 0; i--) {
-		int j = find(lx, x->nd, label[i]);
-		if (j < 0)
-			return -1;
-		if (expect >= 0 && dim[i] > 1 && s[j] != expect)
-			return -1;
-		if (inner < 0)
-			inner = s[j];
-		expect = s[j] * dim[i];
-	}
-	return inner;
-}
-
-static bool
-plain_product(const Fusion *f, const Node *dot, Plain *p)
-{
-	const int64_t *lc = result_labels(dot);
-	Node *a = dot->in[A], *b = dot->in[B], *root;
-	int64_t off[2], sa[MAXDIM], sb[MAXDIM];
-	int n = dot->nd - 1; /* the last dim of the result is the columns */
-	if (dot->dt != DT_BF16 || a->dt != DT_BF16 || b->dt != DT_BF16 || n < 1 || !in_memory(f, a, &root, &off[A], sa) || f->layout[root->id].off % 8 ||
-	    !in_memory(f, b, &root, &off[B], sb) || f->layout[root->id].off % 8)
-		return false;
-	const int64_t *la = labels_of(dot, A), *lb = labels_of(dot, B);
-	int swap = find(la, a->nd, lc[n]) >= 0; /* the columns are the first operand's */
-	if (swap) {
-		Node *t = a;
-		const int64_t *l = la;
-		int64_t s[MAXDIM], o = off[A];
-		memcpy(s, sa, sizeof s);
-		memcpy(sa, sb, sizeof s);
-		memcpy(sb, s, sizeof s);
-		a = b, b = t, la = lb, lb = l, off[A] = off[B], off[B] = o;
-	}
-	if (b->nd != 2 || a->nd != n + 1 || find(lb, 2, lc[n]) < 0)
-		return false;
-	int kb = find(lb, 2, lc[n]) == 0, ka = find(la, a->nd, lb[kb]);
-	if (ka < 0 || sa[ka] != 1 || off[A] % 8 || off[B] % 8)
-		return false;
-	*p = (Plain){.columns = dot->dim[n], .k = b->dim[kb], .rows = node_count(dot) / dot->dim[n], .sbk = sb[kb], .sbn = sb[!kb]};
-	p->sa = run_stride(a, la, sa, lc, dot->dim, n);
-	return p->sa > 0 && p->sa % 8 == 0 && ((p->sbk == 1 && p->sbn % 8 == 0) || (p->sbn == 1 && p->sbk % 8 == 0));
-}
-
-bool
-tile_epilogue(const Fusion *f, const Node *dot)
-{
-	Plain p;
-	return f->cuda && f->fuse && plain_product(f, dot, &p) && p.k % 16 == 0 && p.k <= 128 && p.columns % 64 == 0 && p.rows >= 1024 && p.rows % 128 == 0;
-}
-
-/* The result's element in the kernel's row and column. */
-static LVal *
-lower_plain(Kernel *k, Node *dot, const Ix **idx)
-{
-	Matrix *m = arena_alloc(k->arena, 2 * sizeof *m);
-	Plain p;
-	int64_t off, s[MAXDIM];
-	LVal v = {.kind = LV_DOT, .node = dot, .dt = dot->dt, .dot = m, .cost = 30, .axes = 7};
-	if (!plain_product(k->fusion, dot, &p)) {
-		give_up(k, "a matrix product inside");
-		return val_new(k, (LVal){.kind = LV_CONST, .node = dot, .dt = dot->dt});
-	}
-	const Ix *row = ix_addmul(k, ix_axis(k, 1), ix_axis(k, 0), k->size[1]);
-	if (ix_flatten(k, idx, dot->dim, dot->nd - 1) != row || idx[dot->nd - 1] != ix_axis(k, 2))
-		give_up(k, "a matrix product of other places");
-	int swap = find(labels_of(dot, A), dot->in[A]->nd, result_labels(dot)[dot->nd - 1]) >= 0;
-	in_memory(k->fusion, dot->in[swap], &m[0].base, &off, s);
-	m[0].ix = ix_plus(k, ix_scale(k, row, p.sa), off);
-	m[0].width = p.k;
-	in_memory(k->fusion, dot->in[!swap], &m[1].base, &off, s);
-	m[1].ix = ix_plus(k, ix_scale(k, ix_axis(k, 2), p.sbn), off);
-	m[1].width = p.k;
-	m[1].stride = p.sbk == 1 ? 0 : p.sbk;
-	return val_new(k, v);
 }
 
 /* ---- lowering ---- */
@@ -230,7 +127,7 @@ static bool
 matrix_at(Kernel *k, const Node *dot, int side, int64_t along, const int64_t *label, const Ix *const *at, int n, Matrix *m)
 {
 	Node *x = dot->in[side];
-	const int64_t *lx = labels_of(dot, side);
+	const int64_t *lx = dot_labels(dot, side);
 	int64_t off, s[MAXDIM];
 	if (!in_memory(k->fusion, x, &m->base, &off, s))
 		return false;
@@ -240,7 +137,7 @@ matrix_at(Kernel *k, const Node *dot, int side, int64_t along, const int64_t *la
 			m->width = x->dim[i];
 			continue;
 		}
-		int j = find(label, n, lx[i]);
+		int j = find_label(label, n, lx[i]);
 		if (j < 0)
 			return false;
 		m->ix = ix_addmul(k, m->ix, at[j], s[i]);
@@ -257,13 +154,11 @@ bare_axis(const Ix *ix)
 LVal *
 lower_tile_dot(Kernel *k, Node *dot, const Ix **idx)
 {
-	const int64_t *lc = result_labels(dot);
+	const int64_t *lc = dot_labels(dot, 2);
 	Matrix *m = arena_alloc(k->arena, 2 * sizeof *m);
 	Roles r;
 	LVal v = {.kind = LV_DOT, .node = dot, .dt = dot->dt, .dot = m, .cost = 30, .axes = 3u << (k->nouter - 1)};
 	int rows = -1; /* the side whose row is the last outer axis */
-	if (k->epilogue)
-		return lower_plain(k, dot, idx);
 	if (!k->tile || !roles_of(dot, &r)) {
 		give_up(k, "a matrix product inside");
 		return val_new(k, (LVal){.kind = LV_CONST, .node = dot, .dt = dot->dt});
@@ -288,7 +183,7 @@ lower_tile_dot(Kernel *k, Node *dot, const Ix **idx)
 static void
 lower_output(Kernel *k, Node *dot, LStore *s)
 {
-	const int64_t *lc = result_labels(dot);
+	const int64_t *lc = dot_labels(dot, 2);
 	int side = tile_output(k->fusion, dot);
 	Roles r;
 	if (side < 0 || !roles_of(dot, &r)) {
@@ -324,12 +219,12 @@ lower_output(Kernel *k, Node *dot, LStore *s)
 	at[n++] = ix_axis(k, axis);
 	Node *p = dot->in[side];
 	for (int i = 0; i < p->nd; i++)
-		idx[i] = at[find(label, n, labels_of(dot, side)[i])];
+		idx[i] = at[find_label(label, n, dot_labels(dot, side)[i])];
 	*s = (LStore){.node = dot, .val = value_at(k, p, idx, NULL), .row = true, .dot = arena_alloc(k->arena, sizeof *s->dot)};
 	if (!matrix_at(k, dot, !side, wide, label, at, n, s->dot))
 		give_up(k, "a matrix that is not in memory");
 	for (int i = 0; i < dot->nd; i++)
-		idx[i] = lc[i] == wide ? ix_const(k, 0) : at[find(label, n, lc[i])];
+		idx[i] = lc[i] == wide ? ix_const(k, 0) : at[find_label(label, n, lc[i])];
 	s->ix = layout_index(k, dot, idx);
 	k->nstore++;
 }
@@ -355,15 +250,6 @@ void
 lower_tile(Kernel *k, const Region *r)
 {
 	k->tile = true;
-	k->epilogue = r->epilogue;
-	if (k->epilogue) {
-		const Node *dot = NULL;
-		for (int i = 0; i < r->nnode; i++)
-			if (prim_info[r->node[i]->op].kind == K_DOT)
-				dot = r->node[i];
-		lower_columns(k, r, node_count(dot) / dot->dim[dot->nd - 1], dot->dim[dot->nd - 1]);
-		return;
-	}
 	k->store = arena_alloc(k->arena, (size_t)r->nnode * sizeof *k->store);
 	for (int pass = 0; pass < 2 && !k->fail; pass++)
 		for (int i = 0; i < r->nnode && !k->fail; i++) {

@@ -241,6 +241,7 @@ check_reference(Check *c, bool bounds, bool half)
 		c->want = evaluate(c, c->g, c->nvalue);
 	Graph *dots = pass_contract(c->g);
 	same_values(c, dots, "contract");
+	same_values(c, pass_unfold(dots), "unfold");
 	c->cpu = pass_split(dots, false);
 	c->gpu = pass_split(c->g->nnode % 2 ? dots : pass_small_products(dots), true); /* all are small here: then none is left */
 	same_values(c, c->cpu, "split for cpu");

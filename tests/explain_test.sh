@@ -26,10 +26,15 @@ if grep -q 'tiny.yaml:[0-9]*: v[0-9]* [a-z_]*: ' <<<"$text"; then ok; else bad '
 
 tmp=$(mktemp -d) || exit 2
 trap 'rm -rf "$tmp"' EXIT
-"$mmc" tests/models/media.yaml --target cuda --precision bf16 --batch 64 --no-trace --emit-src "$tmp/src" -o "$tmp/plan.bin" 2>/dev/null || bad 'no sources'
-kernels=$(cat "$tmp"/src/*.cu | awk '/^train_.*_cast_select_le_add/ { on = 1 } on { print } /^}/ { on = 0 }') # patches of what the first convolution gives
+"$mmc" tests/models/media.yaml --target cuda --precision tf32 --batch 64 --no-trace --emit-src "$tmp/src" -o "$tmp/plan.bin" 2>/dev/null || bad 'no sources'
+kernels=$(cat "$tmp"/src/*.cu | awk '/^train_.*_select_le_add_mul/ { on = 1 } on { print } /^}/ { on = 0 }') # patches of what the first convolution gives
 if grep -q 'mm_store4' <<<"$kernels"; then ok; else bad 'patches are not stored four at a time'; fi
 if cat "$tmp"/src/*.cu | grep -q 'a[0-9]*\[[^]]*\(% 512\|/ 512\|/ 256)\)'; then bad 'the place of a pixel is found by division'; else ok; fi
+
+# In bf16 there are no patches: the five products of its two convolutions, forward and backward, read windows, or so do what joins them.
+text=$("$mmc" tests/models/media.yaml --target cuda --precision bf16 --batch 64 --no-trace --explain -o "$tmp/plan.bin" --emit-src "$tmp/bf16" 2>&1)
+if grep -q 'reads windows where they lie' <<<"$text"; then ok; else bad 'no product reads windows'; fi
+if cat "$tmp"/bf16/*.cu | grep -q '^train_.*_fold'; then bad 'windows are laid over one another'; else ok; fi
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

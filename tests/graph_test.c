@@ -111,12 +111,13 @@ pass_none(Graph *g)
 static Graph *pass_split_cpu(Graph *g) { return pass_split(pass_contract(g), false); }
 static Graph *pass_split_cuda(Graph *g) { return pass_split(pass_contract(g), true); }
 static Graph *pass_small(Graph *g) { return pass_small_products(pass_contract(g)); }
+static Graph *pass_unfolded(Graph *g) { return pass_unfold(pass_contract(g)); }
 static Graph *pass_half(Graph *g) { return pass_precision(pass_contract(g)); }
 
 static const struct {
 	const char *name;
 	Graph *(*run)(Graph *);
-} passes[] = {{"simplify", pass_none}, {"contract", pass_contract}, {"split_cpu", pass_split_cpu}, {"split_cuda", pass_split_cuda}, {"small", pass_small}, {"precision", pass_half}};
+} passes[] = {{"simplify", pass_none}, {"contract", pass_contract}, {"split_cpu", pass_split_cpu}, {"split_cuda", pass_split_cuda}, {"small", pass_small}, {"unfold", pass_unfolded}, {"precision", pass_half}};
 
 /* path with another suffix */
 static char *

@@ -326,12 +326,30 @@ difference(const double *a, const double *b, int64_t n, double *scale)
 }
 
 static bool
-has_scan(const Graph *g)
+has_op(const Graph *g, Prim a, Prim b)
 {
 	for (int i = 0; i < g->nnode; i++)
-		if (g->node[i]->op == P_scan)
+		if (g->node[i]->op == a || g->node[i]->op == b)
 			return true;
 	return false;
+}
+
+static void
+same_values(Case *c, Graph *g, const char *what)
+{
+	Env e = make_env(c);
+	double **got = xcalloc((size_t)c->nout, sizeof *got), scale;
+	Node **out = xcalloc((size_t)c->nout, sizeof *out);
+	for (int i = 0; i < c->nout; i++)
+		out[i] = g->output[i].node;
+	interp(g, &e, out, c->nout, got);
+	for (int i = 0; i < c->nout; i++) {
+		double most = difference(c->want[i], got[i], node_count(c->out[i]), &scale);
+		check(most <= 1e-9 * scale, c, "%s: %s the value by %g of %g", g->output[i].name, what, most, scale);
+		free(got[i]);
+	}
+	free(out);
+	free(got);
 }
 
 static void
@@ -357,18 +375,12 @@ reference(Case *c)
 		difference(c->want[i], c->want[i], node_count(c->out[i]), &scale);
 		largest = fmax(largest, scale);
 	}
-	for (int i = 0; i < c->nout && has_scan(c->half); i++) { /* on a GPU alone it would be seen late that a loop was taken apart */
+	for (int i = 0; i < c->nout && has_op(c->half, P_scan, P_window); i++) { /* on a GPU alone it would be seen late that a loop was taken apart, or a convolution */
 		double most = difference(c->want[i], c->want_half[i], node_count(c->out[i]), &scale);
 		check(most <= 0.1 * largest, c, "%s: products in bf16 change the value by %g of %g", c->g->output[i].name, most, largest);
 	}
-	double **got = xcalloc((size_t)c->nout, sizeof *got);
-	interp(c->g, &e, c->out, c->nout, got);
-	for (int i = 0; i < c->nout; i++) {
-		double most = difference(c->want[i], got[i], node_count(c->out[i]), &scale);
-		check(most <= 1e-9 * scale, c, "%s: the graph passes change the value by %g of %g", c->g->output[i].name, most, scale);
-		free(got[i]);
-	}
-	free(got);
+	same_values(c, c->g, "the passes of a GPU change");
+	same_values(c, pass_unfold(c->cpu), "products of windows for folds change");
 }
 
 /* A few elements of every gradient. */

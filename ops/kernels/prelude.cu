@@ -396,6 +396,14 @@ mm_fetch(E *to, const E *from)
 	asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from) : "memory");
 }
 
+/* The same of B bytes, or zeros; through the nearer cache, for neighbouring windows share most of what they read. */
+template <int B, class E> __device__ __forceinline__ void
+mm_fetch_if(E *to, const E *from, bool there)
+{
+	asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;"
+	             :: "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from), "n"(B), "r"(there ? B : 0) : "memory");
+}
+
 /* Asks for N rows of D neighbours, `stride` apart, to rows of D + 8 in shared memory; by T threads, this the t-th. */
 template <int N, int D, int T, class E> __device__ __forceinline__ void
 mm_tile_fetch(E *to, const E *from, int stride, int t)
@@ -487,33 +495,60 @@ mm_tile_dot(float d[][4], const uint32_t f[][4], const bf16 *b)
 		mm_step_rows<N, D>(d, f[k], b + k * 16);
 }
 
-/* d[16, N] += a[16, K] b, a being rows of K + 8 in shared memory, b rows of k (BY_K) or of columns. */
-template <int N, int K, bool BY_K> __device__ __forceinline__ void
-mm_tile_product(float d[][4], const bf16 *a, const bf16 *b)
+/* d[M, N] += a b over K summed places, in shared memory: rows of A, or of B, elements. a's are its rows, or the summed places (A_T);
+   b's its columns, or the summed places (B_T). */
+template <int M, int N, int K, int A, int B, bool A_T, bool B_T> __device__ __forceinline__ void
+mm_block_product(float d[M / 16][N / 8][4], const bf16 *a, const bf16 *b)
 {
 	const int lane = threadIdx.x % 32;
-	a += lane % 16 * (K + 8) + lane / 16 * 8;
+	a += A_T ? (lane / 16 * 8 + lane % 8) * A + lane / 8 % 2 * 8 : lane % 16 * A + lane / 16 * 8;
+	b += B_T ? lane % 16 * B + lane / 16 * 8 : (lane / 16 * 8 + lane % 8) * B + lane / 8 % 2 * 8;
 #pragma unroll
-	for (int k = 0; k < K / 16; k++) {
-		uint32_t f[4];
-		mm_matrices(f, a + k * 16);
-		if (BY_K)
-			mm_step_columns<N>(d, f, b + k * 16 * (N + 8));
-		else
-			mm_step_rows<N, K>(d, f, b + k * 16);
+	for (int k = 0; k < K; k += 16) {
+		uint32_t x[N / 16][4], f[M / 16][4];
+#pragma unroll
+		for (int m = 0; m < M / 16; m++)
+			if (A_T)
+				mm_matrices_t(f[m], a + k * A + m * 16);
+			else
+				mm_matrices(f[m], a + m * 16 * A + k);
+#pragma unroll
+		for (int n = 0; n < N / 16; n++)
+			if (B_T)
+				mm_matrices_t(x[n], b + k * B + n * 16);
+			else
+				mm_matrices(x[n], b + n * 16 * B + k);
+#pragma unroll
+		for (int m = 0; m < M / 16; m++)
+			mm_step<N>(d[m], f[m], x);
 	}
 }
 
-/* 16 rows of N from shared memory (rows of N + 8) to rows `stride` apart; by a warp. */
-template <int N, class T> __device__ __forceinline__ void
-mm_tile_flush(T *to, int stride, const T *from)
+/* A warp's d[M, N] into rows of S in shared memory. */
+template <int M, int N, int S, class T> __device__ __forceinline__ void
+mm_block_keep(T *to, const float d[M / 16][N / 8][4])
 {
-	constexpr int W = 16 / sizeof(T), P = N / W;
-	const int t = threadIdx.x % 32, at = t / P * (N + 8) + t % P * W;
-	T *const p = &to[t / P * stride + t % P * W];
+	struct __align__(2 * sizeof(T)) Pair { T x, y; };
+	to += threadIdx.x % 32 / 4 * S + threadIdx.x % 4 * 2;
 #pragma unroll
-	for (int r = 0; r < 16; r += 32 / P)
-		*(uint4 *)(p + r * stride) = *(const uint4 *)&from[at + r * (N + 8)];
+	for (int m = 0; m < M / 8; m++)
+#pragma unroll
+		for (int n = 0; n < N / 8; n++)
+			*(Pair *)&to[m * 8 * S + n * 8] = Pair{(T)d[m / 2][n][m % 2 * 2], (T)d[m / 2][n][m % 2 * 2 + 1]};
+}
+
+/* Eight neighbours, each side at a place divisible by 16 bytes, or by all of them. */
+template <class T> __device__ __forceinline__ void
+mm_move(T *to, const T *from)
+{
+	constexpr int B = 8 * sizeof(T);
+	if constexpr (B >= 16) {
+#pragma unroll
+		for (int i = 0; i < B / 16; i++)
+			((uint4 *)to)[i] = ((const uint4 *)from)[i];
+	} else {
+		*(uint2 *)to = *(const uint2 *)from;
+	}
 }
 
 /* o[16, D] += p[16, N] b[N, D], p as a product left it. */
