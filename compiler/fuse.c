@@ -29,10 +29,33 @@ is_free(const Node *n)
 	return k == K_VIEW || k == K_LEAF;
 }
 
+/* Does it lie in memory side by side, in order? A part of a loop's operand may not. */
 static bool
-is_pack(const Node *n)
+is_dense(const Fusion *f, const Node *n)
 {
-	return kind(n) == K_CONCAT && n->nd == 1 && n->nin > 8;
+	int64_t stride = 1;
+	for (int i = n->nd - 1; i >= 0; i--) {
+		if (n->dim[i] > 1 && f->layout[n->id].stride[i] != stride)
+			return false;
+		stride *= n->dim[i];
+	}
+	return true;
+}
+
+/* A vector put together in memory, part by part. */
+static bool
+is_pack(const Fusion *f, const Node *n)
+{
+	if (kind(n) != K_CONCAT || n->nd != 1 || n->nin <= 8)
+		return false;
+	for (int i = 0; i < n->nin; i++) {
+		const Node *x = n->in[i];
+		while (x->op == P_reshape)
+			x = x->in[0];
+		if (x->op == P_input && !is_dense(f, x))
+			return false;
+	}
+	return true;
 }
 
 void
@@ -415,7 +438,7 @@ place_pack(Fusion *f, Node *n, bool *must)
 		Node *x = n->in[i], *q = x;
 		while (q->op == P_reshape)
 			q = q->in[0];
-		bool placed = !is_free(q) && !must[q->id] && !is_pack(q) && f->layout[q->id].root == q;
+		bool placed = !is_free(q) && !must[q->id] && !is_pack(f, q) && f->layout[q->id].root == q;
 		if (x->op == P_const && x->f == 0) {
 			f->fill[f->nfill++] = (Fill){n, NULL, off, node_count(x)};
 		} else if (placed) {
@@ -797,7 +820,7 @@ fuse(Graph *g, bool enable, bool cuda)
 		Node *x = g->node[i];
 		if (!x->mark || f->home[i] >= 0)
 			continue;
-		if (is_pack(x)) {
+		if (is_pack(f, x)) {
 			place_pack(f, x, must);
 		} else if (kind(x) == K_CONCAT && must[i] && enable && place_concat(f, x, must)) {
 			continue;
