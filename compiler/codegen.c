@@ -335,7 +335,7 @@ make_ref(Gen *c, const Use *u, Buf *b, int nbuf)
 	}
 	const Layout *l = &u->f->layout[n->id];
 	Buf *f = find_buf(b, nbuf, l->root);
-	return (PlanRef){SP_ACT, f->off + (uint64_t)l->off * dtype_bytes(n->dt) + u->off, u->bytes ? u->bytes : all};
+	return (PlanRef){SP_ACT, c->p.kept_bytes + f->off + (uint64_t)l->off * dtype_bytes(n->dt) + u->off, u->bytes ? u->bytes : all};
 }
 
 /* How far the arguments move in an iteration. */
@@ -353,14 +353,24 @@ put_steps(Gen *c, PlanInstr *in, const Step *s)
 		in->step[k] = s->use[k].step;
 }
 
+static uint64_t
+kept_bytes(const Gen *c)
+{
+	for (int i = 0; i < c->g->nstate; i++)
+		if (c->g->state[i].space == SP_ACT)
+			return c->places->bytes[SP_ACT];
+	return 0;
+}
+
 static void
 finish(Gen *c)
 {
 	Buf *b = arena_alloc(c->arena, (size_t)(c->nstep * 8 + 64) * sizeof *b);
 	int n = collect_bufs(c, b);
 	MemoryPlan m = plan_memory(b, n, c->o->reuse, c->o->cuda ? SPREAD : 0);
-	c->p.act_bytes = m.bytes;
-	c->p.act_bound = m.bound;
+	c->p.kept_bytes = kept_bytes(c);
+	c->p.act_bytes = c->p.kept_bytes + m.bytes;
+	c->p.act_bound = c->p.kept_bytes + m.bound;
 	c->p.instr = arena_alloc(c->arena, (size_t)c->nstep * sizeof *c->p.instr);
 	c->p.ninstr = (uint32_t)c->nstep;
 	for (int i = 0; i < c->nstep; i++) {
@@ -445,24 +455,53 @@ plan_state(Arena *a, PlanState *s, const char *name, DType dt, Space space, uint
 		memcpy(s->dim, dim, (size_t)nd * sizeof *s->dim);
 }
 
+/* Behind what is there; returns where. */
+static uint64_t
+place_state(Arena *a, Places *p, const char *name, Space space, DType dt, const int64_t *dim, int nd)
+{
+	uint64_t bytes = dtype_bytes(dt);
+	if (p->n == p->cap) { /* old lists are dropped with the arena */
+		Places old = *p;
+		size_t n = (size_t)(p->cap = p->cap * 2 + 16);
+		p->name = arena_alloc(a, n * sizeof *p->name);
+		p->space = arena_alloc(a, n * sizeof *p->space);
+		p->off = arena_alloc(a, n * sizeof *p->off);
+		for (int i = 0; i < p->n; i++)
+			p->name[i] = old.name[i], p->space[i] = old.space[i], p->off[i] = old.off[i];
+	}
+	for (int k = 0; k < nd; k++)
+		bytes *= (uint64_t)dim[k];
+	uint64_t off = p->bytes[space];
+	p->name[p->n] = name;
+	p->space[p->n] = space;
+	p->off[p->n++] = off;
+	p->bytes[space] += (bytes + 255) / 256 * 256;
+	return off;
+}
+
+void
+place_kept(Arena *a, const Graph *g, Places *p)
+{
+	for (int i = 0; i < g->nstate; i++) {
+		const GState *s = &g->state[i];
+		int k = 0;
+		while (k < p->n && strcmp(p->name[k], s->name))
+			k++;
+		if (s->space == SP_ACT && k == p->n)
+			place_state(a, p, s->name, s->space, s->dt, s->dim, s->nd);
+	}
+}
+
 void
 place_states(Arena *a, Graph *g, Places *p, Plan *plan)
 {
 	int n = g->nstate + g->ninput;
-	p->name = arena_alloc(a, (size_t)n * sizeof *p->name);
-	p->space = arena_alloc(a, (size_t)n * sizeof *p->space);
-	p->off = arena_alloc(a, (size_t)n * sizeof *p->off);
 	plan->state = arena_alloc(a, (size_t)(n + g->nparam * (g->nstate + 1)) * sizeof *plan->state);
 	for (int i = 0; i < g->nstate; i++) {
 		GState *s = &g->state[i];
-		int64_t count = 1;
-		for (int k = 0; k < s->nd; k++)
-			count *= s->dim[k];
-		uint64_t off = p->bytes[s->space];
-		p->name[p->n] = s->name;
-		p->space[p->n] = s->space;
-		p->off[p->n++] = off;
-		p->bytes[s->space] += ((uint64_t)count * dtype_bytes(s->dt) + 255) / 256 * 256;
+		uint64_t off = place_state(a, p, s->name, s->space, s->dt, s->dim, s->nd);
+		if (s->space == SP_ACT)
+			continue;
 		if (s->space == SP_STAT) {
 			plan_state(a, &plan->state[plan->nstate], s->name, s->dt, s->space, off, s->dim, s->nd, s->init, s->a, s->b);
 			plan->state[plan->nstate++].fit = arena_strdup(a, s->fit ? s->fit : "");
@@ -481,15 +520,9 @@ place_states(Arena *a, Graph *g, Places *p, Plan *plan)
 	}
 	for (int i = 0; i < g->ninput; i++) {
 		GInput *s = &g->input[i];
-		int64_t count = 1;
-		for (int k = 0; k < s->nd; k++)
-			count *= s->dim[k];
-		p->name[p->n] = s->name;
-		p->space[p->n] = SP_STAT;
-		p->off[p->n++] = p->bytes[SP_STAT];
-		plan_state(a, &plan->state[plan->nstate++], s->name, s->dt, SP_STAT, p->bytes[SP_STAT], s->dim, s->nd, INIT_CONST, 0, 0);
+		uint64_t off = place_state(a, p, s->name, SP_STAT, s->dt, s->dim, s->nd);
+		plan_state(a, &plan->state[plan->nstate++], s->name, s->dt, SP_STAT, off, s->dim, s->nd, INIT_CONST, 0, 0);
 		plan->state[plan->nstate - 1].fit = "";
-		p->bytes[SP_STAT] += ((uint64_t)count * dtype_bytes(s->dt) + 255) / 256 * 256;
 	}
 	plan->param_bytes = p->bytes[SP_PARAM];
 	plan->opt_bytes = p->bytes[SP_OPT];

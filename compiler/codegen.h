@@ -27,7 +27,7 @@ typedef struct Places {
 	const char **name;
 	Space *space;
 	uint64_t *off;
-	int n;
+	int n, cap;
 	uint64_t bytes[NSPACE];
 } Places;
 
@@ -50,6 +50,9 @@ typedef struct CodegenOptions {
 
 /* One program for one target; its kernels' source is appended to src. */
 PlanProgram codegen(Graph *g, const Places *p, const CodegenOptions *o, Sources *src);
+
+/* Places what a graph keeps between runs (space act) at the beginning of its activations. At most one graph of a plan does. */
+void place_kept(Arena *a, const Graph *g, Places *p);
 
 /* State placement from the training graph, and the plan's state list (one entry a parameter). */
 void place_states(Arena *a, Graph *train, Places *p, Plan *plan);

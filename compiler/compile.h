@@ -23,7 +23,7 @@ typedef struct Unit {
 } Unit;
 
 /* plan.c of the compiler */
-void unit_data(Unit *u);     /* schema, training options, states */
+void unit_data(Unit *u);     /* schema, training options */
 bool unit_programs(Unit *u); /* a program set for each target */
 bool unit_write(Unit *u);    /* verified, then written whole */
 void unit_explain(const Unit *u, FILE *f); /* each decision once, with how often it was taken */

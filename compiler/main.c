@@ -112,10 +112,11 @@ static bool pass_contract_all(Unit *u) { return each_graph(u, pass_contract); }
 static bool
 pass_plan(Unit *u)
 {
-	if (u->o->graph_in)
-		place_states(u->arena, u->graph[0], &u->places, u->plan);
-	else
+	if (!u->o->graph_in)
 		unit_data(u);
+	place_states(u->arena, u->graph[0], &u->places, u->plan);
+	for (int i = 1; i < u->ngraph; i++)
+		place_kept(u->arena, u->graph[i], &u->places);
 	return unit_programs(u);
 }
 

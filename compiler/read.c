@@ -176,7 +176,7 @@ declare(Reader *r, const Ast *line, DType dt, const int64_t *dim, int nd)
 	const Ast *call = line->kid[0], *fit = named(call, "fit");
 	const char *name = call->kid[0]->s;
 	double below = 0, off = 0, a = 0, b = 0;
-	int init = named_choice(call, "init", init_names, INIT_ORTHOGONAL + 1), space = named_choice(call, "space", space_names, SP_ACT);
+	int init = named_choice(call, "init", init_names, INIT_ORTHOGONAL + 1), space = named_choice(call, "space", space_names, SP_ACT + 1);
 	if (!check_names(call, known, LEN(known)) || init < 0 || space < 0 || !named_number(call, "below", &below) || !named_number(call, "off", &off) ||
 	    !named_number(call, "a", &a) || !named_number(call, "b", &b))
 		return false;

@@ -38,7 +38,6 @@ unit_data(Unit *u)
 	p->train = arena_alloc(u->arena, sizeof *p->train);
 	*p->train = m->train;
 	p->ntrain = 1;
-	place_states(u->arena, u->graph[0], &u->places, p);
 }
 
 static char *

@@ -12,7 +12,7 @@
 
 #include "base.h"
 
-#define PLAN_VERSION 4
+#define PLAN_VERSION 5
 
 /* Element types: name, enum, bytes, C type, CUDA type. */
 #define DTYPES(X)                                                                                   \
@@ -37,7 +37,7 @@ typedef enum Space {
 	SP_PARAM, /* trained parameters, one packed vector */
 	SP_OPT,   /* optimizer state, packed like the parameters */
 	SP_STAT,  /* running statistics, counters, fitted scalars, the loss log */
-	SP_ACT,   /* activations of one step, planned by liveness */
+	SP_ACT,   /* what a program keeps between runs, then the activations of one step, planned by liveness */
 	SP_WORK,  /* library workspace */
 	SP_DATA,  /* off = index of a data column; its rows start at the pointer */
 	NSPACE
@@ -209,13 +209,15 @@ typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO, I_LOOP } InstrKind;
 #define PLAN_OUTPUT(F, L)                                                                           \
 	F(STR, name)                                                                                \
 	F(STR, role)   /* "prediction" [batch, ..] of target `name` (binary: a probability; class: one a class; labels: ids);
-	                  "loss" [batch], eval only, named as in train.losses; "value" what predict writes, too */ \
+	                  "loss" [batch], eval only, named as in train.losses; "value" what predict writes, too;
+	                  "place" of a decode program: the prediction at one place */ \
 	F(U32, dtype)                                                                               \
 	F(INTS, dim)                                                                                \
 	L(PlanRef, ref) /* exactly one */
 
 #define PLAN_PROGRAM(F, L)                                                                          \
-	F(STR, name)   /* "train", "accumulate", "eval"; "trace": a training step with an instruction for each operation, for diagnose.c */ \
+	F(STR, name)   /* "train", "accumulate", "eval"; "trace": a training step with an instruction for each operation, for diagnose.c;
+	                  "decode": the prediction at one place of a sequence, a place further each run; place 0 after zeroing kept_bytes */ \
 	F(I64, batch)                                                                               \
 	L(PlanGemm, gemm)                                                                           \
 	L(PlanKernel, kernel)                                                                       \
@@ -223,7 +225,8 @@ typedef enum InstrKind { I_KERNEL, I_GEMM, I_COPY, I_ZERO, I_LOOP } InstrKind;
 	L(PlanOutput, output)                                                                       \
 	F(U64, act_bytes)                                                                           \
 	F(U64, act_bound)  /* liveness lower bound of the activation arena */                       \
-	F(U64, work_bytes)
+	F(U64, work_bytes)                                                                          \
+	F(U64, kept_bytes) /* of the activations, from the first: zeros before the first run, and kept from run to run */
 #define PLAN_TARGETSET(F, L)                                                                        \
 	F(STR, target) /* "cpu", "cuda" */                                                          \
 	L(PlanModule, module)                                                                       \

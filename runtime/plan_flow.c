@@ -66,6 +66,14 @@ flow_free(Flow *f)
 	free(f);
 }
 
+/* As zeros, of which any part may be written anew. */
+void
+flow_keep(Flow *f, uint64_t bytes)
+{
+	if (bytes)
+		VEC_PUSH(f->act.v, f->act.n, f->act.cap) = (Interval){0, bytes, 0, 0, NOBODY, true};
+}
+
 /* ---- gemm operands ---- */
 
 /* A matrix[rows, cols] by strides rs and cs; false if BLAS cannot take it. */

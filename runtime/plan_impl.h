@@ -65,6 +65,7 @@ bool operand_extent(const Operand *o, uint64_t *bytes); /* first to last byte to
 typedef struct Flow Flow;
 Flow *flow_new(const PlanProgram *g);
 void flow_free(Flow *f);
+void flow_keep(Flow *f, uint64_t bytes); /* what the program keeps between runs is there before its first instruction */
 /* The next instruction, number `by`, its references checked; again: it has run before, in a loop, with other references.
    Messages do not name it. */
 bool flow_instr(Flow *f, const PlanInstr *in, uint32_t by, bool again, Err *e);

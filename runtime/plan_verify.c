@@ -510,8 +510,8 @@ check_role(Check *c, const PlanOutput *o, uint64_t n)
 {
 	bool prediction = !strcmp(o->role, "prediction"), found = !c->plan->ndata;
 	if (!prediction && strcmp(o->role, "loss"))
-		return !strcmp(o->role, "value") ||
-		       bad(c, "output %.100s: role \"%.100s\" is not prediction, loss or value", o->name, o->role);
+		return !strcmp(o->role, "value") || !strcmp(o->role, "place") ||
+		       bad(c, "output %.100s: role \"%.100s\" is not prediction, loss, value or place", o->name, o->role);
 	uint64_t a_row = 1;
 	for (uint32_t i = 0; prediction && !found && i < c->plan->data->ntarget; i++) {
 		found = !strcmp(c->plan->data->target[i].name, o->name);
@@ -627,6 +627,9 @@ check_program(Check *c)
 	if (g->act_bytes > INT64_MAX || g->work_bytes > INT64_MAX || g->act_bound > g->act_bytes)
 		return bad(c, "arena of %" PRIu64 " bytes (lower bound %" PRIu64 ") and workspace of %" PRIu64 " cannot be",
 		           g->act_bytes, g->act_bound, g->work_bytes);
+	if (g->kept_bytes > g->act_bytes)
+		return bad(c, "%" PRIu64 " bytes are kept of an arena of %" PRIu64, g->kept_bytes, g->act_bytes);
+	flow_keep(c->flow, g->kept_bytes);
 	for (uint32_t i = 0; i < g->nkernel; i++)
 		if (!check_kernel(c, &g->kernel[i]))
 			return false;

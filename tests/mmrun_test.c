@@ -113,7 +113,7 @@ make_eval(PlanProgram *p, PlanKernel *k, PlanInstr *in, PlanRef *arg, PlanOutput
 		out[i] = (PlanOutput){(char *)(uintptr_t)name[i], (char *)(uintptr_t)role[i], DT_F32, dim, 1, &oref[i], 1};
 	}
 	*in = (PlanInstr){I_KERNEL, 0, arg, 13, 6, "forward", "model.yaml:9:1", 12.0 * (double)batch, 32.0 * (double)batch, NULL, 0, 0, NULL, 0};
-	*p = (PlanProgram){"eval", batch, NULL, 0, k, 1, in, 1, out, 5, 5 * 256, 5 * 256, 0};
+	*p = (PlanProgram){"eval", batch, NULL, 0, k, 1, in, 1, out, 5, 5 * 256, 5 * 256, 0, 0};
 }
 
 typedef struct Variant {
@@ -155,7 +155,7 @@ write_plan(const Variant *v)
 	};
 	PlanKernel k[3] = {{"train", 0, 1, 1, 0}};
 	PlanInstr in[3] = {{I_KERNEL, 0, targ, 13, 4, "all of a step", "model.yaml:9:1", 1000, 500, NULL, 0, 0, NULL, 0}};
-	PlanProgram prog[3] = {{"train", v->batch, NULL, 0, k, 1, in, 1, NULL, 0, v->act, v->act, 0}};
+	PlanProgram prog[3] = {{"train", v->batch, NULL, 0, k, 1, in, 1, NULL, 0, v->act, v->act, 0, 0}};
 	PlanRef arg[2][13], oref[2][5];
 	PlanOutput out[2][5];
 	int64_t dim[2];

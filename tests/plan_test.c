@@ -288,7 +288,7 @@ test_damage(const char *file, size_t n)
 	memcpy(bad, file, n);
 	bad[8] = 9;
 	CHECK(!decodes(bad, n, &e) &&
-	      !strcmp(e.msg, "plan was written by format version 9, this mmrun reads 4: compile the model again"));
+	      !strcmp(e.msg, "plan was written by format version 9, this mmrun reads 5: compile the model again"));
 	CHECK(!decodes("not a plan", 10, &e) && strstr(e.msg, "not a plan"));
 
 	/* The same behind a checksum that fits: now the decoder's own bounds and the verifier stand alone. */
@@ -447,6 +447,10 @@ test_programs(void)
 	BREAK("a program needs a name", g->name = "");
 	BREAK("a program needs a name and a batch", g->batch = 0);
 	BREAK("lower bound 401", g->act_bound = 401);
+	BREAK("401 bytes are kept of an arena of 400", g->kept_bytes = 401);
+	BREAK(NULL, g->kept_bytes = 400; in[4].arg[3].off = 128); /* kept: there before the first instruction */
+	BREAK("output viral reads act bytes 388 .. 400, which no", g->kept_bytes = 388; in[4].arg[3].off = 128);
+	BREAK(NULL, g->output[0].role = "place");
 	BREAK("kernel name \"2x\" is not a C identifier", g->kernel[1].name = "2x");
 	BREAK("kernel name \"a-b\" is not", g->kernel[1].name = "a-b");
 	BREAK("kernel name \"\" is not", g->kernel[1].name = "");

@@ -1,0 +1,23 @@
+# What is kept between runs lies before the activations of a run: a row that is written at its place, and read with the others.
+graph g(batch = 1) {
+  i0: f32[6] = input("x")
+  s0: i32[] = state("place", space="act")
+  s1: f32[5, 6] = state("kept", space="act")
+  v0: i32[] = state(at=[0])
+  v1: i32[5, 6] = iota(at=[0])
+  v2: i32[5, 6] = expand(v0, at=[-1, -1])
+  v3: bool[5, 6] = eq(v1, v2)
+  v4: f32[6] = input(at=[0])
+  v5: f32[5, 6] = expand(v4, at=[-1, 0])
+  v6: f32[5, 6] = state(at=[1])
+  v7: f32[5, 6] = select(v3, v5, v6)
+  v8: f32[5] = reduce_sum(v7, at=[1])
+  v9: f32[5, 6] = expand(v8, at=[0, -1])
+  v10: f32[5, 6] = sub(v7, v9)
+  v11: f32[6] = reduce_max(v10, at=[0])
+  v12: i32[] = const(1)
+  v13: i32[] = add(v0, v12)
+  update(0, v13)
+  update(1, v7)
+  output("y", "y", v11)
+}
