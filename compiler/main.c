@@ -13,6 +13,7 @@ typedef enum Level { LV_NONE, LV_MODEL, LV_GRAPH, LV_PLAN } Level;
 
 static bool pass_read(Unit *u);
 static bool pass_lower(Unit *u);
+static bool pass_decode_next(Unit *u);
 static bool pass_contract_all(Unit *u);
 static bool pass_plan(Unit *u);
 static bool pass_write(Unit *u);
@@ -27,6 +28,7 @@ static const struct Pass {
 } passes[] = {
 	{'m', "read", pass_read, LV_NONE, LV_MODEL, false, "the model file and the op library; all errors of the file at once"},
 	{'l', "lower", pass_lower, LV_MODEL, LV_GRAPH, false, "tensor language to graph, gradients, optimizer: one graph a program"},
+	{'d', "decode", pass_decode_next, LV_GRAPH, LV_GRAPH, true, "of a model of next bytes a graph that computes one place, for generate; before contract, so that its products are found, too"},
 	{'c', "contract", pass_contract_all, LV_GRAPH, LV_GRAPH, true, "sums of products become matrix products; after autodiff, so that gradients are found, too"},
 	{'p', "plan", pass_plan, LV_GRAPH, LV_PLAN, false, "for each target: long sums in parts, fuse, place buffers, emit kernels"},
 	{'w', "write", pass_write, LV_PLAN, LV_PLAN, false, "verify, then write the file whole"},
@@ -104,6 +106,25 @@ each_graph(Unit *u, Graph *(*pass)(Graph *))
 {
 	for (int i = 0; i < u->ngraph; i++)
 		u->graph[i] = pass(u->graph[i]);
+	return true;
+}
+
+/* The last graph is the eval graph of batch 1. */
+static bool
+pass_decode_next(Unit *u)
+{
+	const PlanData *d = u->model ? &u->model->data : NULL;
+	Text *say = u->o->explain ? &u->explain : NULL;
+	for (uint32_t t = 0; d && t < d->ntarget; t++) {
+		if (d->target[t].kind != TG_NEXT || d->ninput != 1)
+			continue;
+		if (say)
+			text_puts(say, "decode:\n");
+		Graph *g = pass_decode(u->graph[u->ngraph - 1], d->target[t].name, say);
+		if (g)
+			u->graph[u->ngraph++] = g;
+		return true;
+	}
 	return true;
 }
 

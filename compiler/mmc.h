@@ -431,6 +431,9 @@ Graph *build_eval(Arena *a, Lib *l, const Model *m, const Graph *train, int64_t 
 
 /* ---- graph passes ---- */
 
+/* The graph of one place at a time for what a graph (batch 1) predicts under this name, in role "place"; NULL where there is none.
+   say: what is kept between places, or why there is none; may be NULL. */
+Graph *pass_decode(Graph *g, const char *output, Text *say);
 Graph *pass_contract(Graph *g);     /* sums of products become dot */
 Graph *pass_unfold(Graph *g);        /* folds of products: products of windows */
 /* The product n of windows over few channels in bf16, result dt, over more; NULL if it is none. */
