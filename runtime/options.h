@@ -45,13 +45,13 @@
 	X(log, STR, "log", 0, "FILE", 0, NULL, "t", "write JSON lines: one a chunk of steps, one an epoch") \
 	X(loss_csv, STR, "loss-csv", 0, "FILE", 0, NULL, "t", "write the losses of every step as CSV") \
 	X(prompt, STR, "prompt", 0, "TEXT", 0, NULL, "g", "what the text begins with")             \
-	X(length, INT, "length", 0, "N", 1, 500, "g", "bytes to write")                            \
+	X(length, INT, "length", 0, "N", 1, 500, "g", "bytes to write; when the model's window is full, the text goes on from its last half") \
 	X(temperature, REAL, "temperature", 0, "T", 0, 0.8, "g", "0: always the likeliest byte; 1: as the model says") \
 	X(top_k, INT, "top-k", 0, "N", 1, -1, "g", "draw among the N likeliest bytes alone")       \
 	X(json, FLAG, "json", 0, NULL, 0, false, "e", "print JSON instead of the table")             \
 	X(all, FLAG, "all", 'a', NULL, 0, false, "i", "every field of the plan")                     \
 	X(source, FLAG, "source", 0, NULL, 0, false, "i", "the source of the kernels")               \
-	X(program, STR, "program", 0, "NAME", 0, "train", "bf", "train or eval")                     \
+	X(program, STR, "program", 0, "NAME", 0, "train", "bf", "train, eval, or decode of a model that generates") \
 	X(batch, INT, "batch", 0, "N", 1, -1, "bf", "batch size, where the plan has several")         \
 	X(windows, INT, "windows", 0, "N", 1, 5, "bf", "windows of at least half a second")           \
 	X(synthetic, FLAG, "synthetic", 0, NULL, 0, false, "bf", "random columns: no data files needed") \
