@@ -28,6 +28,7 @@ static const struct Net {
 	{"rotary", "embed(text, 8) |> repeat(2, transformer(heads=2, hidden=12, causal=true, rotary=true)) |> rmsnorm", 4, NULL},
 	{"square", "embed(text, 12) |> positions |> transformer(heads=1, hidden=12, causal=true)", 2, NULL}, /* as many channels as places */
 	{"near", "embed(text, 8) |> near(3) |> near(5)", 4, NULL},
+	{"excluded", "embed(text, 8) |> positions |> excluded", 2, NULL},
 	{"lstm", "embed(text, 6) |> lstm(8, layers=2)", 4, NULL},
 	{"gru", "embed(text, 6) |> gru(8, mask = text != 7)", 1, NULL},
 	{"conv", "embed(text, 6) |> pad(t, 4, 0) |> conv1d(8, 3, dilation=2) |> gelu |> pad(t, 1, 0) |> conv1d(6, 2)", 2, NULL},
@@ -44,7 +45,7 @@ static const struct Net {
 	{"flat", "embed(text, 8) |> mixer", 0, "reduce_sum: takes in later places"},
 };
 
-/* near: attention to the last `width` places. strict: to those before. shifted: what the place before has. */
+/* near: attention to the last `width` places. excluded: to all but later ones. strict: to those before. shifted: what the place before has. */
 static const char ops[] =
 	"op near(x[.., t, c], width) -> [.., t, c] {\n"
 	"  q = dense(x, size(x, c));  k = rename(dense(x, size(x, c)), t = s);  v = rename(dense(x, size(x, c)), t = s)\n"
@@ -53,6 +54,13 @@ static const char ops[] =
 	"  x + sum(softmax_over(a, s) * v, s)\n"
 	"}\n"
 	"test near(randn[2, 5, 4], 3)\n"
+	"op excluded(x[.., t, c]) -> [.., t, c] {\n"
+	"  k = rename(dense(x, size(x, c)), t = s);  v = rename(dense(x, size(x, c)), t = s)\n"
+	"  a = sum(x * k, c)\n"
+	"  a = where(index(a, s) > index(a, t), -1e30, a)\n"
+	"  sum(softmax_over(a, s) * v, s)\n"
+	"}\n"
+	"test excluded(randn[2, 5, 4])\n"
 	"op strict(x[.., t, c]) -> [.., t, c] {\n"
 	"  k = rename(dense(x, size(x, c)), t = s)\n"
 	"  a = sum(x * k, c)\n"
