@@ -105,7 +105,7 @@ region_add(Fusion *f, int r, Node *n)
 	f->home[n->id] = r;
 }
 
-static void
+void
 region_remove(Fusion *f, int r, Node *n)
 {
 	Region *g = &f->region[r];
@@ -282,7 +282,7 @@ mask_again(const Fusion *f, const Node *n, const int *r, int m)
 	return ok;
 }
 
-static bool
+bool
 join(Fusion *f, Node *n, int r, bool stored)
 {
 	bool was = f->stored[n->id];
@@ -303,8 +303,7 @@ by_first(const Fusion *f, int a, int b)
 	return f->region[a].node[0]->id - f->region[b].node[0]->id;
 }
 
-/* Computed again in each of its m readers, if they stay kernels. */
-static bool
+bool
 compute_again(Fusion *f, Node *n, const int *r, int m)
 {
 	f->home[n->id] = INLINE;
@@ -554,150 +553,6 @@ find_users(Fusion *f)
 		}
 }
 
-/* A tile kernel reads a matrix from memory, through views. */
-static void
-need_matrix(Node *x, bool *must)
-{
-	while (kind(x) == K_VIEW)
-		x = x->in[0];
-	must[x->id] = true;
-}
-
-/* A product that only tile kernels read, computed in each of them. */
-static bool
-inner_product(Fusion *f, Node *n, bool *must)
-{
-	int r[256], m = reader_regions(f, n, r, LEN(r));
-	if (must[n->id] || m == 0 || m > 6 || !f->fuse || !tile_inner(f, n))
-		return false;
-	for (int i = 0; i < m; i++)
-		if (f->region[r[i]].kind != R_TILE)
-			return false;
-	if (!compute_again(f, n, r, m))
-		return false;
-	need_matrix(n->in[0], must);
-	need_matrix(n->in[1], must);
-	return true;
-}
-
-/* A product of which one operand is computed in its kernel. */
-static bool
-tile_product(Fusion *f, Node *n, bool *must)
-{
-	int side = tile_output(f, n);
-	if (side < 0)
-		return false;
-	int r = region_new(f, R_TILE);
-	f->stored[n->id] = true;
-	region_add(f, r, n);
-	const char *why = try_region(f, r);
-	if (why) {
-		explain(f, n, "no tile kernel: %s", why);
-		region_remove(f, r, n);
-		return false;
-	}
-	explain(f, n, "a tile kernel computes its operand v%d", n->in[side]->id);
-	need_matrix(n->in[!side], must);
-	return true;
-}
-
-static void
-need_product(Fusion *f, Node *dot, bool *must)
-{
-	for (int side = 0; side < 2; side++) {
-		Node *x = dot->in[side];
-		if (product_windowed(x) || product_operand_ok(f, dot, side))
-			need_matrix(x, must);
-		else
-			must[x->id] = true;
-	}
-}
-
-/* Kernels that read the product and can be one should be, before the first takes it. */
-static void
-merge_readers(Fusion *f, const Node *n)
-{
-	int r[256], m = reader_regions(f, n, r, LEN(r));
-	for (int a = 0; a < m; a++)
-		for (int b = a + 1; b < m; b++) {
-			const Region *x = &f->region[r[a]], *y = &f->region[r[b]];
-			if (x->kind == R_LOOP && y->kind == R_LOOP && !x->dead && !y->dead && region_space(f, r[a]) == region_space(f, r[b]))
-				try_merge(f, r[a], r[b]);
-		}
-}
-
-/* A product in one kernel with what reads its result. */
-static bool
-product_joined(Fusion *f, Node *n, bool *must)
-{
-	int r[256];
-	merge_readers(f, n);
-	int m = reader_regions(f, n, r, LEN(r));
-	for (int i = 0; i < m; i++) {
-		Region *g = &f->region[r[i]];
-		bool cycle = false;
-		if (g->kind != R_LOOP)
-			continue;
-		for (int k = 0; k < m && !cycle; k++)
-			cycle = k != i && reaches(f, r[k], r[i]);
-		if (cycle)
-			continue;
-		join_readers(f, r[i], must);
-		g->kind = R_PRODUCT;
-		if (join(f, n, r[i], must[n->id] || m > 1)) {
-			explain(f, n, "computed by a kernel that reads it");
-			return true;
-		}
-		g->kind = R_LOOP;
-	}
-	return false;
-}
-
-/* A product that one permutation reads, of it or of a cast of it, lies in memory as that has it. */
-static void
-place_permuted(Fusion *f, Node *n, const bool *must)
-{
-	const Node *p = n;
-	Layout *l = &f->layout[n->id];
-	int64_t stride = 1;
-	do
-		p = f->nuser[p->id] == 1 ? f->user[p->id][0] : NULL;
-	while (p && p->op == P_cast);
-	if (must[n->id] || !p || p->op != P_permute || l->root != n || l->state >= 0)
-		return;
-	for (int i = p->nd - 1; i >= 0; i--) {
-		l->stride[p->at[i]] = stride;
-		stride *= p->dim[i];
-	}
-}
-
-static bool
-product_alone(Fusion *f, Node *n, const bool *must)
-{
-	int r = region_new(f, R_PRODUCT);
-	place_permuted(f, n, must);
-	f->stored[n->id] = true;
-	region_add(f, r, n);
-	const char *why = try_region(f, r);
-	if (why) {
-		explain(f, n, "no product kernel: %s", why);
-		region_remove(f, r, n);
-		return false;
-	}
-	explain(f, n, "a kernel of its own reads windows where they lie");
-	return true;
-}
-
-static bool
-own_product(Fusion *f, Node *n, bool *must)
-{
-	ProductUse use = product_use(f, n);
-	if (use == PRODUCT_NOT || !(product_joined(f, n, must) || (use == PRODUCT_ALONE && product_alone(f, n, must))))
-		return false;
-	need_product(f, n, must);
-	return true;
-}
-
 /* What a loop reads must be in memory, as a strided view of something stored; plain: in row-major order. */
 static void
 need_strided(Fusion *f, Node *x, bool plain, bool *must)
@@ -750,7 +605,7 @@ anchor(Fusion *f, Node *n, bool *must)
 		return;
 	}
 	bool body = f->g->ninput && f->g->input[0].bound; /* of a scan: addresses move, and a tile wants them even */
-	if (kind(n) == K_DOT && !body && (inner_product(f, n, must) || tile_product(f, n, must) || own_product(f, n, must)))
+	if (kind(n) == K_DOT && !body && own_product(f, n, must))
 		return;
 	f->stored[n->id] = true;
 	int r = region_new(f, kind(n) == K_DOT ? R_GEMM : R_SCATTER);

@@ -1,4 +1,4 @@
-/* What fuse.c, join.c, layout.c and schedule.c share. */
+/* What fuse.c, fuse_product.c, join.c, layout.c and schedule.c share; unfold.c asks layout.c. */
 #ifndef FUSE_H
 #define FUSE_H
 
@@ -8,6 +8,7 @@
 
 int region_new(Fusion *f, RegionKind k);
 void region_add(Fusion *f, int r, Node *n);
+void region_remove(Fusion *f, int r, Node *n);
 /* Regions that read n, directly or through nodes computed where they are used, each once; their number. */
 int reader_regions(const Fusion *f, const Node *n, int *out, int max);
 void explain(Fusion *f, const Node *n, const char *fmt, ...) PRINTF(3, 4);
@@ -15,6 +16,12 @@ void explain(Fusion *f, const Node *n, const char *fmt, ...) PRINTF(3, 4);
 bool is_kernel(const Fusion *f, int r);
 bool reaches(const Fusion *f, int from, int to);  /* does the region `to` need what `from` makes? */
 const char *try_region(Fusion *f, int r);         /* why the region cannot be one kernel, or NULL */
+bool join(Fusion *f, Node *n, int r, bool stored); /* n to the region, if that stays a kernel; stored: for others, too */
+bool compute_again(Fusion *f, Node *n, const int *r, int m); /* in each of its m readers, if they stay kernels */
+
+/* ---- fuse_product.c ---- */
+
+bool own_product(Fusion *f, Node *dot, bool *must); /* is it computed in a kernel of ours? must: what that needs in memory */
 
 /* ---- join.c ---- */
 
