@@ -20,6 +20,19 @@ lib_new(Arena *a)
 	return l;
 }
 
+Lib *
+lib_copy(Arena *a, const Lib *of)
+{
+	Lib *l = lib_new(a);
+	l->ndef = l->capdef = of->ndef;
+	l->ntest = l->captest = of->ntest;
+	l->def = arena_alloc(a, (size_t)(of->ndef + 1) * sizeof *l->def);
+	l->test = arena_alloc(a, (size_t)(of->ntest + 1) * sizeof *l->test);
+	memcpy(l->def, of->def, (size_t)of->ndef * sizeof *l->def);
+	memcpy(l->test, of->test, (size_t)of->ntest * sizeof *l->test);
+	return l;
+}
+
 static bool
 same_thing(const Ast *a, const Ast *b)
 {

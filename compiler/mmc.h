@@ -393,6 +393,7 @@ struct Val {
 };
 
 Lib *lib_new(Arena *a);
+Lib *lib_copy(Arena *a, const Lib *of);       /* its definitions and tests, which stay of's, to add more to */
 bool lib_load(Lib *l, const char *path);      /* an .op file; errors reported */
 bool lib_load_folder(Lib *l, const char *dir);/* all .op files, in name order */
 const Ast *lib_find(Lib *l, const char *name);

@@ -26,7 +26,7 @@ typedef struct File {
 static File file[MAXFILE];
 static int nfile, nlib; /* the first nlib are the library's and the models */
 static char scratch[512];
-static const char *ops;
+static Lib *library; /* as it is: read once, for all children */
 
 /* ---- the cases ---- */
 
@@ -227,10 +227,10 @@ run_case(const File *f, const Text *t)
 		"targets: {y: {type: number, from: y}}\nnetwork: {out: case(x)}\nlosses: {y: {of: out, loss: mse}}\ntrain: {batch: 8}\n";
 	Arena a = {0};
 	Err e = {0};
-	Lib *l = lib_new(&a);
+	Lib *l = lib_copy(&a, library);
 	char path[600], yaml[600];
 	int before = error_count();
-	bool ok = f->graph ? read_graphs(&a, t) : lib_load_folder(l, ops);
+	bool ok = !f->graph || read_graphs(&a, t);
 	if (f->graph) {
 		arena_free(&a);
 		return ok;
@@ -243,7 +243,7 @@ run_case(const File *f, const Text *t)
 		exit(3);
 	}
 	if (f->op) {
-		ok = ok && lib_load(l, path);
+		ok = lib_load(l, path);
 		ok = ok && !f->grad ? lower_tests(&a, l, source_add("end", "") - 1) : ok || error_count() > before;
 	}
 	if (ok && !f->grad) { /* definitions that replace the library's show in the model of the tests */
@@ -359,7 +359,8 @@ main(int argc, char **argv)
 	int count = argc > 1 ? atoi(argv[1]) : 3000, failed = 0;
 	uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
 	char name[64];
-	ops = getenv("MMC_OPS") ? getenv("MMC_OPS") : "ops";
+	const char *ops = getenv("MMC_OPS") ? getenv("MMC_OPS") : "ops";
+	Arena a = {0};
 	snprintf(scratch, sizeof scratch, "%s/fuzz_lang.XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
 	add_folder(ops, ".op");
 	add_folder("models", ".yaml");
@@ -368,7 +369,8 @@ main(int argc, char **argv)
 	add_folder("tests/lang", ".yaml");
 	add_folder("tests/lang", ".op");
 	add_folder("tests/graph", ".g");
-	if (!nfile || !mkdtemp(scratch)) {
+	library = lib_new(&a);
+	if (!nfile || !lib_load_folder(library, ops) || !mkdtemp(scratch)) {
 		printf("tests/fuzz_lang_test.c:%d: no files, or no scratch folder: run it at the repository's root\n0 passed, 1 failed\n", __LINE__);
 		return 1;
 	}
@@ -396,6 +398,7 @@ main(int argc, char **argv)
 		unlink(path);
 	}
 	rmdir(scratch);
+	arena_free(&a);
 	for (int i = 0; i < nfile; i++) {
 		free(file[i].path);
 		free(file[i].text);
