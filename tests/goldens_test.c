@@ -294,6 +294,68 @@ run_optimizer(const Golden *c, Lib *lib)
 		free(state[i]);
 }
 
+/* ---- coverage ---- */
+
+static bool
+mentions(const Ast *e, const char *name)
+{
+	bool found = e && (e->kind == A_CALL || e->kind == A_NAME) && !strcmp(e->s, name);
+	for (int i = 0; e && !found && i < e->nkid; i++)
+		found = mentions(e->kid[i], name);
+	return found;
+}
+
+static bool
+declares_parameter(const Ast *e)
+{
+	bool found = e && e->kind == A_PARAM;
+	for (int i = 0; e && !found && i < e->nkid; i++)
+		found = declares_parameter(e->kid[i]);
+	return found;
+}
+
+static bool
+has_formal(const Ast *def, const char *name)
+{
+	for (int i = 1; i < def->nkid; i++)
+		if (!strcmp(def->kid[i]->s, name))
+			return true;
+	return false;
+}
+
+/* Which definitions have parameters, of their own or through what they call. */
+static void
+find_layers(Ast *const *def, int n, bool *layer)
+{
+	bool more = true;
+	for (int i = 0; i < n; i++)
+		layer[i] = declares_parameter(def[i]->kid[0]);
+	while (more) {
+		more = false;
+		for (int i = 0; i < n; i++)
+			for (int k = 0; k < n && !layer[i]; k++)
+				more |= layer[i] = layer[k] && strcmp(def[k]->t, "grad") && !has_formal(def[i], def[k]->s) && mentions(def[i], def[k]->s);
+	}
+}
+
+/* Every layer with parameters and every optimizer of the library is in a case. */
+static void
+check_coverage(Lib *lib, Ast *const *used, size_t nused)
+{
+	int n;
+	Ast **def = lib_defs(lib, &n);
+	bool *layer = arena_alloc(&arena, (size_t)n * sizeof *layer);
+	find_layers(def, n, layer);
+	for (int i = 0; i < n; i++) {
+		size_t k = 0;
+		if (!layer[i] && strcmp(def[i]->t, "optimizer"))
+			continue;
+		while (k < nused && !mentions(used[k], def[i]->s))
+			k++;
+		check(k < nused, &(Golden){.path = "tests/goldens"}, "%s %s of %s has no case", def[i]->t, def[i]->s, source_path(def[i]->loc.file));
+	}
+}
+
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 int
@@ -301,7 +363,8 @@ main(int argc, char **argv)
 {
 	Lib *lib = lib_new(&arena);
 	char *path[512];
-	size_t n = 0;
+	Ast *used[LEN(path)];
+	size_t n = 0, nused = 0;
 	DIR *d = opendir("tests/goldens");
 	Golden *c = arena_alloc(&arena, sizeof *c);
 	if (!d || !lib_load_folder(lib, "ops")) {
@@ -318,11 +381,14 @@ main(int argc, char **argv)
 	for (size_t i = 0; i < n; i++) {
 		if ((argc > 1 && !strstr(path[i], argv[1])) || !read_golden(c, path[i]))
 			continue;
+		used[nused++] = parse(c->path, c->optimizer ? c->optimizer : c->expr);
 		if (c->optimizer)
 			run_optimizer(c, lib);
 		else
 			run_expr(c, lib);
 	}
+	if (argc < 2)
+		check_coverage(lib, used, nused);
 	check(n > 0, &(Golden){.path = "tests/goldens"}, "no cases");
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed != 0;

@@ -108,6 +108,53 @@ def layers():
              lambda x, t: F.embedding_bag(x, t, mode=mode), {"embed_bag.e.table": randn(6, 3)})
     case("embed_bag_weights", "embed_bag(x, 3, size = 6, weights = w)", {"x": ("b t", ids), "w": ("b t", randn(3, 4))},
          lambda x, w, t: F.embedding_bag(x, t, mode="sum", per_sample_weights=w), {"embed_bag.e.table": randn(6, 3)})
+    case("positions", "positions(x)", {"x": ("b t c", randn(2, 5, 3))}, lambda x, p: x + p, {"positions.p": randn(5, 3)})
+    case("mlp", "mlp(x, 4, 2, act = silu)", {"x": ("b i", randn(5, 3))}, lambda x, w, b, v, d: F.linear(F.silu(F.linear(x, w.T, b)), v.T, d),
+         {"mlp.dense.w": randn(3, 4), "mlp.dense.b": randn(4), "mlp.dense_2.w": randn(4, 2), "mlp.dense_2.b": randn(2)})
+
+
+def recurrent_layers():
+    """PyTorch has two biases of which one is too many, but for the last gate of a GRU: our d."""
+    gates = {"rnn": 1, "lstm": 4, "gru": 3}
+    run = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
+
+    def weights(kind, path, i, n):
+        g = gates[kind]
+        shape = {"w": (i, n), "r": (n, n), "b": (n,)} if g == 1 else {"w": (i, g, n), "r": (n, g, n), "b": (g, n)}
+        if kind == "gru":
+            shape["d"] = (n,)
+        return {"%s.%s" % (path, k): 0.5 * randn(*v) for k, v in shape.items()}
+
+    def flat(kind, n, v):  # PyTorch's list, a layer and direction after the other
+        k, out = 4 if kind == "gru" else 3, []
+        for w, r, b, *d in (v[i:i + k] for i in range(0, len(v), k)):
+            hidden = torch.cat([torch.zeros(2 * n), d[0]]) if d else torch.zeros(gates[kind] * n)
+            out += [w.reshape(w.shape[0], -1).T, r.reshape(n, -1).T, b.reshape(-1), hidden]
+        return out
+
+    def forward(kind, n, layers, both, lengths=None):
+        def f(x, *v):
+            v = v if lengths is None else v[1:]                   # the mask
+            zero = torch.zeros(layers * (1 + both), x.shape[0], n)
+            hx = (zero, zero) if kind == "lstm" else zero
+            if lengths is None:
+                return run[kind](x, hx, flat(kind, n, v), True, layers, 0.0, True, both, True)[0]
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+            y = run[kind](packed.data, packed.batch_sizes, hx, flat(kind, n, v), True, layers, 0.0, True, both)[0]
+            return nn.utils.rnn.pad_packed_sequence(nn.utils.rnn.PackedSequence(y, packed.batch_sizes), batch_first=True, total_length=x.shape[1])[0]
+        return f
+
+    x, n = {"x": ("b t i", randn(3, 4, 2))}, 3
+    lengths = torch.tensor([4, 2, 1])
+    mask = {"m": ("b t", (torch.arange(4) < lengths[:, None]).long())}
+    for kind in gates:
+        layer = kind + "_layer"
+        case(layer, "%s(x, %d)" % (layer, n), x, forward(kind, n, 1, False), weights(kind, layer, 2, n))
+        p = {**weights(kind, kind + ".first.forward", 2, n), **weights(kind, kind + ".first.backward", 2, n),
+             **weights(kind, kind + ".next.0.forward", 2 * n, n), **weights(kind, kind + ".next.0.backward", 2 * n, n)}
+        args = "layers = 2, bidirectional = true"
+        case(kind, "%s(x, %d, %s)" % (kind, n, args), x, forward(kind, n, 2, True), p)
+        case(kind + "_lengths", "%s(x, %d, %s, mask = m != 0)" % (kind, n, args), {**x, **mask}, forward(kind, n, 2, True, lengths), p)
 
 
 def norms():
@@ -167,6 +214,9 @@ def convolutions():
              lambda x, w, b: last(F.conv_transpose2d(first(x), w.permute(0, 3, 1, 2), b, **o)), w)
     t2("conv2d_transpose", "")
     t2("conv2d_transpose_stride", ", stride = 2, pad = 1, more = 1", stride=2, padding=1, output_padding=1)
+    case("depthwise", "depthwise(a, 3, stride = 2, pad = 2, dilation = 2)", {"a": ("b y x c", randn(2, 7, 6, 4))},
+         lambda x, w, b: last(F.conv2d(first(x), w.permute(3, 2, 0, 1), b, stride=2, padding=2, dilation=2, groups=4)),
+         {"depthwise.conv2d.w": randn(3, 3, 1, 4), "depthwise.conv2d.b": randn(4)})
 
 
 def pools():
@@ -243,22 +293,24 @@ def attention():
     case("self_attention_mask", "self_attention(x, 2, mask = m != 0)", {**x, "m": ("b t", mask)},
          lambda x, m, *v: run(x, dict(zip(k, v)), key_padding_mask=m == 0), p)
 
-    def block(post):
-        t = "transformer"
+    def encoder(t, post):
+        """A block at path t: its parameters, and PyTorch's from their values by name."""
         p = {**attention_shapes(t + "." + a, c), t + ".feed_forward.dense.w": 0.4 * randn(c, 8), t + ".feed_forward.dense.b": randn(8),
              t + ".feed_forward.dense_2.w": 0.4 * randn(8, c), t + ".feed_forward.dense_2.b": randn(c)}
         norms = [t + ".x", t + ".layernorm"] if post else [t + ".layernorm", t + ".layernorm_2"]
         for n in norms:
             p.update({n + ".gain": randn(c), n + ".bias": randn(c)})
         layer = nn.TransformerEncoderLayer(c, 2, 8, 0.0, F.gelu, norm_first=not post, batch_first=True)
-        k = list(p)
 
-        def f(x, *v):
-            q = dict(zip(k, v))
+        def f(x, q):
             w = {**mha_weights(q, t + "." + a, "self_attn."), **linear(q, t + ".feed_forward.dense", "linear1"),
                  **linear(q, t + ".feed_forward.dense_2", "linear2"), **norm(q, norms[0], "norm1"), **norm(q, norms[1], "norm2")}
             return torch.func.functional_call(layer, w, (x,))
-        case("transformer_" + ("post" if post else "pre"), "transformer(x, 2, 8, post = %s)" % str(post).lower(), x, f, p)
+        return p, f
+
+    def block(post):
+        p, f = encoder("transformer", post)
+        case("transformer_" + ("post" if post else "pre"), "transformer(x, 2, 8, post = %s)" % str(post).lower(), x, lambda x, *v: f(x, dict(zip(p, v))), p)
     block(False)
     block(True)
 
@@ -298,6 +350,34 @@ def attention():
         pe[:, 0::2], pe[:, 1::2] = torch.sin(torch.arange(t)[:, None] * div), torch.cos(torch.arange(t)[:, None] * div)
         return x + pe
     case("sinusoid", "sinusoid(x)", {"x": ("b t c", randn(2, 7, 6))}, wave)
+
+    def cross(x, m, *v):
+        return torch.func.functional_call(mha, mha_weights(dict(zip(p, v)), "cross_attention", "", True), (x, m, m), dict(need_weights=False))[0]
+    p = attention_shapes("cross_attention", c, True)
+    case("cross_attention", "cross_attention(x, memory, 2)", {**x, "memory": ("b s e", randn(2, 3, c))}, cross, p)
+    two = lambda t: {t + ".dense.w": randn(c, 4), t + ".dense.b": randn(4), t + ".dense_2.w": randn(4, c), t + ".dense_2.b": randn(c)}
+    case("feed_forward", "feed_forward(x, 4)", x, lambda x, w, b, v, d: F.linear(F.gelu(F.linear(x, w.T, b)), v.T, d), two("feed_forward"))
+
+    def asked(z, query, w, b):  # one place asks
+        k, v = F.linear(z, w.T, b).chunk(2, -1)
+        return F.scaled_dot_product_attention(query.expand(z.shape[0], 1, c), k, v)[:, 0]
+    query = lambda t: {t + ".query": randn(c), t + ".dense.w": 0.4 * randn(c, 2 * c), t + ".dense.b": randn(2 * c)}
+    case("query_attention", "query_attention(z)", {"z": ("b m c", randn(2, 3, c))}, asked, query("query_attention"))
+    modalities = {k: ("b c", randn(2, c)) for k in ("x", "y", "z")}
+    case("modality_attention", "modality_attention(x, y, z)", modalities, lambda x, y, z, *v: asked(torch.stack((x, y, z), 1), *v),
+         query("modality_attention.query_attention"))
+
+    t = "multimodal_transformer"
+    p1, f1 = encoder(t + ".transformer.0", False)
+    p2, f2 = encoder(t + ".transformer.1", False)
+    more = {t + ".positions.p": randn(3, c), t + ".layernorm.gain": randn(c), t + ".layernorm.bias": randn(c)}
+    p = {**more, **p1, **p2}
+
+    def tokens(x, y, z, *v):
+        q = dict(zip(p, v))
+        h = f2(f1(torch.stack((x, y, z), 1) + q[t + ".positions.p"], q), q)
+        return F.layer_norm(h, (c,), q[t + ".layernorm.gain"], q[t + ".layernorm.bias"]).mean(1)
+    case(t, t + "(x, y, z, layers = 2, heads = 2, hidden = 8)", modalities, tokens, p)
 
 
 # ---- blocks ----
@@ -376,6 +456,9 @@ def losses():
         ce = F.binary_cross_entropy_with_logits(z, y.detach(), **n)
         return (1 - torch.exp(-ce)) ** 2 * ce
     case("focal", "focal(z, stop(y))", {"z": z, "y": bit}, focal)
+    case("uncertain", "uncertain(z, stop(y), mse)", {"z": z, "y": y},
+         lambda z, y, s: F.gaussian_nll_loss(z, y.detach(), s.exp().expand(9), **n), {"uncertain.noise_weighted.s": randn(1)[0]})
+    case("noise_weighted", "noise_weighted(z, 1)", {"z": z}, lambda z, s: z / s.exp() + 0.5 * s, {"noise_weighted.s": randn(1)[0]})
 
 
 # ---- sound ----
@@ -424,6 +507,65 @@ def pictures():
     case("resnet_block", "resnet_block(a, 5, stride = 2)", {"a": ("b y x c", randn(2, 5, 4, 3))}, resnet,
          {"resnet_block.conv2d.w": randn(3, 3, 3, 5), **norm(""), "resnet_block.conv2d_2.w": randn(3, 3, 5, 5), **norm("_2")}, states)
 
+    def unit(path, c, n):
+        return {path + ".conv2d.w": randn(3, 3, c, n), path + ".batchnorm.gain": randn(n), path + ".batchnorm.bias": randn(n),
+                path + ".conv2d_2.w": randn(3, 3, n, n), path + ".batchnorm_2.gain": randn(n), path + ".batchnorm_2.bias": randn(n)}
+
+    def running(path, n):
+        return {"%s.%s.running_%s" % (path, k, m): v for k in ("batchnorm", "batchnorm_2") for m, v in (("mean", torch.zeros(n)), ("var", torch.ones(n)))}
+
+    def twice(x, states, k1, g1, b1, k2, g2, b2):
+        m1, v1, m2, v2 = (v.clone() for v in states.values())
+        z = F.relu(F.batch_norm(F.conv2d(first(x), k1.permute(3, 2, 0, 1), padding=1), m1, v1, g1, b1, training=True))
+        z = F.relu(F.batch_norm(F.conv2d(z, k2.permute(3, 2, 0, 1), padding=1), m2, v2, g2, b2, training=True))
+        return last(z), dict(zip(states, (m1, v1, m2, v2)))
+    s = running("conv_block", 4)
+    case("conv_block", "conv_block(a, 4)", {"a": ("b y x c", randn(2, 4, 3, 2))}, lambda x, *p: twice(x, s, *p), unit("conv_block", 2, 4), s)
+    up, t = "unet_up.conv_block", running("unet_up.conv_block", 3)
+    case("unet_up", "unet_up(a, b, 3)", {"a": ("b y x c", randn(2, 2, 3, 4)), "b": ("b y x c", randn(2, 4, 6, 2))},
+         lambda a, b, w, d, *p: twice(torch.cat((last(F.conv_transpose2d(first(a), w.permute(0, 3, 1, 2), d, stride=2)), b), -1), t, *p),
+         {"unet_up.conv2d_transpose.w": randn(4, 2, 2, 3), "unet_up.conv2d_transpose.b": randn(3), **unit(up, 5, 3)}, t)
+
+    def gfnet(x, g1, b1, re, im, g2, b2, w1, c1, w2, c2):
+        z = torch.fft.rfft2(F.layer_norm(x, (6,), g1, b1), dim=(1, 2)) * torch.complex(re, im)
+        z = F.layer_norm(torch.fft.irfft2(z, s=x.shape[1:3], dim=(1, 2)), (6,), g2, b2)
+        return x + F.gelu(z @ w1 + c1) @ w2 + c2
+    g = "gfnet_block."
+    case("gfnet_block", "gfnet_block(a, 5)", {"a": ("b y x c", randn(2, 4, 3, 6))}, gfnet,
+         {g + "layernorm.gain": randn(6), g + "layernorm.bias": randn(6), g + "global_filter.re": randn(4, 2, 6), g + "global_filter.im": randn(4, 2, 6),
+          g + "layernorm_2.gain": randn(6), g + "layernorm_2.bias": randn(6), g + "feed_forward.dense.w": randn(6, 5), g + "feed_forward.dense.b": randn(5),
+          g + "feed_forward.dense_2.w": randn(5, 6), g + "feed_forward.dense_2.b": randn(6)})
+
+
+class Lion(torch.optim.Optimizer):
+    """Algorithm 2 of Chen et al. 2023, which PyTorch does not have."""
+
+    def __init__(self, params, lr, b1, b2, decay):
+        super().__init__(params, dict(lr=lr, b1=b1, b2=b2, decay=decay))
+
+    @torch.no_grad()
+    def step(self):
+        for o in self.param_groups:
+            for p in o["params"]:
+                m = self.state[p].setdefault("m", torch.zeros_like(p))
+                update = (o["b1"] * m + (1 - o["b1"]) * p.grad).sign()
+                p -= o["lr"] * (update + o["decay"] * p)
+                m.mul_(o["b2"]).add_((1 - o["b2"]) * p.grad)
+
+
+class Penalised(torch.optim.SGD):
+    """Gradients cut by value, then the derivatives of both penalties added."""
+
+    def __init__(self, params, lr, l1, l2, clip):
+        super().__init__(params, lr, weight_decay=l2)
+        self.l1, self.clip = l1, clip
+
+    def step(self):
+        for p in self.param_groups[0]["params"]:
+            nn.utils.clip_grad_value_(p, self.clip)
+            p.grad += self.l1 * p.detach().sign()
+        super().step()
+
 
 def rules():
     o = torch.optim
@@ -436,9 +578,11 @@ def rules():
     rule("rmsprop", "rmsprop()", lambda p, lr: o.RMSprop(p, lr))
     rule("rmsprop_momentum", "rmsprop(momentum = 0.9)", lambda p, lr: o.RMSprop(p, lr, momentum=0.9))
     rule("adagrad", "adagrad()", lambda p, lr: o.Adagrad(p, lr))
+    rule("lion", "lion(decay = 0.2)", lambda p, lr: Lion(p, lr, 0.9, 0.99, 0.2))
+    rule("sgd_penalties", "sgd(l1 = 0.2, l2 = 0.1, clip = 0.5)", lambda p, lr: Penalised(p, lr, 0.2, 0.1, 0.5))
 
 
-for part in (layers, norms, convolutions, pools, activations, attention, blocks, losses, sound, pictures, rules):
+for part in (layers, recurrent_layers, norms, convolutions, pools, activations, attention, blocks, losses, sound, pictures, rules):
     torch.manual_seed(7)
     part()
 print(made, "cases")
