@@ -72,6 +72,12 @@ fi
 if grep -q '\b13\b' one.csv; then ok; else cp one.csv log; bad 'the state after 13 steps is not what inference reads'; fi
 if grep -qa '"h.ramp.seen"' run/last.safetensors && grep -qa '"h.batchnorm.running_var"' run/last.safetensors; then ok; else bad 'states are not in the checkpoint'; fi
 
+# named by the model, the file is as good as in the folder
+mkdir by && cp table.csv by && { echo 'ops: [../ops/mine.op]'; cat model.yaml; } >by/model.yaml
+"$mmc" by/model.yaml --ops "$root/ops" --target cpu -o named.bin >log 2>&1 || bad 'a model that names the file does not compile'
+"$mmrun" train named.bin -o named --device cpu --threads 1 --max-steps 13 >log 2>&1 || bad 'it does not train so'
+if cmp -s run/last.safetensors named/last.safetensors; then ok; else bad 'named by the model it trains otherwise'; fi
+
 # more steps learn more
 "$mmrun" train plan.bin -o long --device cpu --threads 1 >log 2>&1 || bad 'a longer run'
 loss() { "$mmrun" eval plan.bin --ckpt "$1/last.safetensors" --device cpu 2>log | awk '$1 == "y.mae" { print $NF; exit }'; }
