@@ -4,6 +4,7 @@
      the graph after the graph passes against the graph before,
      every emitter, fused and not, with a poisoned arena, against the interpreter,
      all CUDA kernels compiled for sm_80 and sm_90, none of which may spill.
+   All but the differences also for inputs of small integers, most of which have equals, and for zeros, infinities and NaN.
    States are inputs, their updates results. A test of an optimizer names its options alone: it gets parameters, a gradient,
    a rate and step 3; one of a schedule gets steps from 1 to beyond the last. A definition that no test mentions is a failure.
    Arguments: cpu, cuda (devices to run on; default: both, cuda where there is one), or .op files, of which alone the tests are
@@ -22,14 +23,18 @@
 
 #define MAXTEST 2000
 
+typedef enum Turn { RANDOM, TIES, EDGES, NTURN } Turn; /* what the values of a case are */
+static const char *const turn_name[NTURN] = {"", " with ties", " with infinities and NaN"};
+
 typedef struct Case {
 	Ast *test;
 	Graph *g, *cpu, *half; /* after the passes of a GPU; contracted; with products in bf16 */
 	Node **out;        /* results, then gradients */
 	int nout, nresult;
-	double **input;    /* values by input */
-	double **want;     /* by out */
-	double **want_half;
+	int nturn;                /* 1: no input to give other values */
+	double **input[NTURN];    /* values by input */
+	double **want[NTURN];     /* by out */
+	double **want_half;       /* of random ones */
 	char *name;
 	Graph *lowered;    /* before any pass */
 	bool training;
@@ -75,6 +80,7 @@ given_to_input(Graph *to, Node *n, Node **in, void *ctx)
 }
 
 static const float edges[] = {0, 1, -1, 2, 2, INFINITY, -0.0f, -INFINITY, 1e-12f, NAN, 3, -3, 3};
+static const float specials[] = {0, 1, -1, 2, 2, INFINITY, -0.0f, -INFINITY, NAN, 4, -4, 4}; /* sums are exact in float: ties stay ties */
 
 /* Inputs hang on the text of the test alone: one more test changes no other. */
 static uint64_t
@@ -86,9 +92,20 @@ seed_of(const Ast *test)
 	return hash_bytes(HASH_INIT, s, strcspn(s, "\n"));
 }
 
-static double
-given_value(const GInput *in, int64_t k, uint64_t *seed)
+/* Inputs of a test that random numbers are given to, and an optimizer's gradient. */
+static bool
+is_free(const GInput *in)
 {
+	return in->dt == DT_F32 && !in->below && (!strncmp(in->name, "randn", 5) || !strcmp(in->name, "g"));
+}
+
+static double
+given_value(const GInput *in, int64_t k, Turn turn, uint64_t *seed)
+{
+	if (is_free(in) && turn == TIES)
+		return (double)(random_next(seed) % 4) - 1;
+	if (is_free(in) && turn == EDGES)
+		return specials[random_next(seed) % LEN(specials)];
 	if (!strcmp(in->name, "step"))
 		return in->nd ? (double)k + 1 : 3;
 	if (!strcmp(in->name, "total"))
@@ -102,23 +119,24 @@ given_value(const GInput *in, int64_t k, uint64_t *seed)
 }
 
 static void
-fill_inputs(Case *c, uint64_t seed)
+fill_inputs(Case *c, Turn turn, uint64_t seed)
 {
 	Graph *g = c->g;
-	c->input = arena_alloc(&arena, (size_t)g->ninput * sizeof *c->input);
+	c->nturn = turn + 1;
+	c->input[turn] = arena_alloc(&arena, (size_t)g->ninput * sizeof **c->input);
 	for (int i = 0; i < g->ninput; i++) {
 		GInput *in = &g->input[i];
 		int64_t n = count_dims(in->dim, in->nd);
-		c->input[i] = xcalloc((size_t)n, sizeof **c->input);
+		double *v = c->input[turn][i] = xcalloc((size_t)n, sizeof *v);
 		for (int64_t k = 0; k < n; k++)
-			c->input[i][k] = given_value(in, k, &seed);
+			v[k] = given_value(in, k, turn, &seed);
 	}
 }
 
 static Env
-make_env(const Case *c)
+make_env(const Case *c, Turn turn)
 {
-	return (Env){.input = (const double **)c->input};
+	return (Env){.input = (const double **)c->input[turn]};
 }
 
 static Val
@@ -260,6 +278,15 @@ same_graph(Graph *a, Graph *b)
 	return same;
 }
 
+static bool
+has_free(const Graph *g)
+{
+	for (int i = 0; i < g->ninput; i++)
+		if (is_free(&g->input[i]))
+			return true;
+	return false;
+}
+
 /* Inputs that no finite step goes through. */
 static bool
 has_edges(const Graph *g)
@@ -335,17 +362,38 @@ has_op(const Graph *g, Prim a, Prim b)
 }
 
 static void
-same_values(Case *c, Graph *g, const char *what)
+check_half(Case *c)
 {
-	Env e = make_env(c);
+	Env e = make_env(c, RANDOM);
+	double scale, largest = 0.01; /* small gradients are differences of larger numbers */
+	Node **half = arena_alloc(&arena, (size_t)c->nout * sizeof *half);
+	c->want_half = arena_alloc(&arena, (size_t)c->nout * sizeof *c->want_half);
+	for (int i = 0; i < c->nout; i++)
+		half[i] = c->half->output[i].node;
+	interp(c->half, &e, half, c->nout, c->want_half);
+	for (int i = 0; i + 1 < c->nout; i++) { /* without the loss */
+		difference(c->want[RANDOM][i], c->want[RANDOM][i], node_count(c->out[i]), &scale);
+		largest = fmax(largest, scale);
+	}
+	for (int i = 0; i < c->nout && has_op(c->half, P_scan, P_window); i++) { /* on a GPU alone it would be seen late that a loop was taken apart, or a convolution */
+		double most = difference(c->want[RANDOM][i], c->want_half[i], node_count(c->out[i]), &scale);
+		check(most <= 0.1 * largest, c, "%s: products in bf16 change the value by %g of %g", c->g->output[i].name, most, largest);
+	}
+}
+
+/* A graph after passes gives what the one before them gave. */
+static void
+same_values(Case *c, Turn turn, Graph *g, const char *what)
+{
+	Env e = make_env(c, turn);
 	double **got = xcalloc((size_t)c->nout, sizeof *got), scale;
 	Node **out = xcalloc((size_t)c->nout, sizeof *out);
 	for (int i = 0; i < c->nout; i++)
 		out[i] = g->output[i].node;
 	interp(g, &e, out, c->nout, got);
 	for (int i = 0; i < c->nout; i++) {
-		double most = difference(c->want[i], got[i], node_count(c->out[i]), &scale);
-		check(most <= 1e-9 * scale, c, "%s: %s the value by %g of %g", g->output[i].name, what, most, scale);
+		double most = difference(c->want[turn][i], got[i], node_count(c->out[i]), &scale);
+		check(most <= 1e-9 * scale, c, "%s%s: %s the value by %g of %g", g->output[i].name, turn_name[turn], what, most, scale);
 		free(got[i]);
 	}
 	free(out);
@@ -355,39 +403,31 @@ same_values(Case *c, Graph *g, const char *what)
 static void
 reference(Case *c)
 {
-	Env e = make_env(c);
-	double scale;
 	outputs(c);
-	c->want = arena_alloc(&arena, (size_t)c->nout * sizeof *c->want);
-	interp(c->g, &e, c->out, c->nout, c->want);
+	for (Turn t = 0; (int)t < c->nturn; t++) {
+		Env e = make_env(c, t);
+		c->want[t] = arena_alloc(&arena, (size_t)c->nout * sizeof **c->want);
+		interp(c->g, &e, c->out, c->nout, c->want[t]);
+	}
 	c->cpu = pass_contract(c->g);
 	c->g = pass_split(c->cpu, true);
 	graph_verify(c->g, c->name);
 	outputs(c);
 	c->half = pass_split(pass_precision(c->cpu), true);
-	c->want_half = arena_alloc(&arena, (size_t)c->nout * sizeof *c->want_half);
-	Node **half = arena_alloc(&arena, (size_t)c->nout * sizeof *half);
-	for (int i = 0; i < c->nout; i++)
-		half[i] = c->half->output[i].node;
-	interp(c->half, &e, half, c->nout, c->want_half);
-	double largest = 0.01; /* small gradients are differences of larger numbers */
-	for (int i = 0; i + 1 < c->nout; i++) { /* without the loss */
-		difference(c->want[i], c->want[i], node_count(c->out[i]), &scale);
-		largest = fmax(largest, scale);
+	Graph *unfolded = pass_unfold(c->cpu);
+	check_half(c);
+	for (Turn t = 0; (int)t < c->nturn; t++) {
+		same_values(c, t, c->g, "the passes of a GPU change");
+		same_values(c, t, unfolded, "products of windows for folds change");
 	}
-	for (int i = 0; i < c->nout && has_op(c->half, P_scan, P_window); i++) { /* on a GPU alone it would be seen late that a loop was taken apart, or a convolution */
-		double most = difference(c->want[i], c->want_half[i], node_count(c->out[i]), &scale);
-		check(most <= 0.1 * largest, c, "%s: products in bf16 change the value by %g of %g", c->g->output[i].name, most, largest);
-	}
-	same_values(c, c->g, "the passes of a GPU change");
-	same_values(c, pass_unfold(c->cpu), "products of windows for folds change");
 }
 
 /* A few elements of every gradient. */
 static void
 finite_differences(Case *c, Graph *before, Node **out)
 {
-	Env e = make_env(c);
+	Env e = make_env(c, RANDOM);
+	double **want = c->want[RANDOM];
 	uint64_t seed = 7;
 	Node *loss = out[c->nout - 1];
 	int64_t work = 0;
@@ -400,12 +440,12 @@ finite_differences(Case *c, Graph *before, Node **out)
 		while (strcmp(before->input[in].name, of) && (strncmp(before->input[in].name, "param.", 6) || strcmp(before->input[in].name + 6, of)))
 			in++;
 		int64_t n = node_count(out[i]);
-		double scale, most = difference(c->want[i], c->want[i], n, &scale), worst = 0;
+		double scale, most = difference(want[i], want[i], n, &scale), worst = 0;
 		(void)most;
 		for (int k = 0; k < samples && n; k++) {
 			int64_t at = (int64_t)(random_next(&seed) % (uint64_t)n);
-			double d = interp_numeric_grad(before, &e, loss, c->input[in], at, 1e-3);
-			worst = fmax(worst, fabs(d - c->want[i][at]));
+			double d = interp_numeric_grad(before, &e, loss, c->input[RANDOM][in], at, 1e-3);
+			worst = fmax(worst, fabs(d - want[i][at]));
 		}
 		check(worst <= 1e-6 * (scale + 1), c, "gradient of %s is off by %g of %g", of, worst, scale);
 	}
@@ -473,13 +513,15 @@ from_device(const void *x, DType dt, int64_t i)
 }
 
 static void
-compare(Case *c, const PlanProgram *p, Device *d, void *const *base, const char *how)
+compare(Case *c, Turn turn, const PlanProgram *p, Device *d, void *const *base, const char *how)
 {
 	bool half = strstr(how, "bf16") != NULL; /* a rounding that falls the other way is one part in 256 of an element */
-	double **want = half ? c->want_half : c->want, bound = half ? 2e-2 : 2e-5;
+	double **want = half ? c->want_half : c->want[turn], bound = half ? 2e-2 : 2e-5;
 	Err e = {0};
 	for (uint32_t i = 0; i < p->noutput; i++) {
 		const PlanRef *r = p->output[i].ref;
+		if (turn != RANDOM && !strcmp(p->output[i].name, "loss"))
+			continue; /* its terms are compared; of ones as large their sum is not exact enough */
 		int64_t n = node_count(c->out[i]);
 		void *buf = xmalloc(r->bytes + 1);
 		double *got = xcalloc((size_t)n, sizeof *got), scale;
@@ -491,10 +533,31 @@ compare(Case *c, const PlanProgram *p, Device *d, void *const *base, const char 
 			got[k] = from_device(buf, c->out[i]->dt, k);
 		double most = difference(want[i], got, n, &scale);
 		double least = strcmp(p->output[i].name, "loss") ? 0.01 : 1; /* a sum of terms of size 1, which may cancel */
-		check(most <= bound * (scale + least), c, "%s %s: off by %g of %g", how, p->output[i].name, most, scale);
+		check(most <= bound * (scale + least), c, "%s %s%s: off by %g of %g", how, p->output[i].name, turn_name[turn], most, scale);
 		free(buf);
 		free(got);
 	}
+}
+
+/* Fills the activations with poison and the inputs with their values. */
+static bool
+upload_values(const Case *c, Turn turn, Device *d, const Places *at, void *const *base, uint64_t act_bytes, Err *e)
+{
+	char *poison = xmalloc(act_bytes + 1);
+	memset(poison, 0xff, act_bytes);
+	bool ok = !act_bytes || d->upload(d, base[SP_ACT], poison, act_bytes, e);
+	free(poison);
+	for (int i = 0; ok && i < c->g->ninput; i++) {
+		GInput *in = &c->g->input[i];
+		int64_t n = count_dims(in->dim, in->nd), k = 0;
+		void *buf = xmalloc((size_t)n * 4 + 1);
+		to_device(c->input[turn][i], in->dt, n, buf);
+		while (strcmp(at->name[k], in->name))
+			k++;
+		ok = d->upload(d, (char *)base[SP_STAT] + at->off[k], buf, (size_t)n * 4, e);
+		free(buf);
+	}
+	return ok;
 }
 
 static void
@@ -511,29 +574,19 @@ run_case(Case *c, Device *d, const PlanTargetset *s, const PlanProgram *p, const
 			check(false, c, "%s", e.msg);
 			return;
 		}
-	char *poison = xmalloc(bytes[SP_ACT] + 1);
-	memset(poison, 0xff, bytes[SP_ACT]);
-	for (int i = 0; i < c->g->ninput; i++) {
-		GInput *in = &c->g->input[i];
-		int64_t n = count_dims(in->dim, in->nd), k = 0;
-		void *buf = xmalloc((size_t)n * 4 + 1);
-		to_device(c->input[i], in->dt, n, buf);
-		while (strcmp(at->name[k], in->name))
-			k++;
-		if (!d->upload(d, (char *)base[SP_STAT] + at->off[k], buf, (size_t)n * 4, &e))
-			check(false, c, "%s", e.msg);
-		free(buf);
-	}
 	Binding b = {.column = NULL};
 	memcpy(b.base, base, sizeof base);
 	Exec *x = d->prepare(d, s, p, &b, &e);
-	if (!x || (bytes[SP_ACT] && !d->upload(d, base[SP_ACT], poison, bytes[SP_ACT], &e)) || !d->run(d, x, 1, &e) || !d->sync(d, &e))
-		check(false, c, "%s: %s", how, e.msg);
-	else
-		compare(c, p, d, base, how);
+	int nturn = strstr(how, "bf16") ? 1 : c->nturn;
+	bool ok = x != NULL;
+	for (Turn t = 0; ok && (int)t < nturn; t++) {
+		ok = upload_values(c, t, d, at, base, bytes[SP_ACT], &e) && d->run(d, x, 1, &e) && d->sync(d, &e);
+		if (ok)
+			compare(c, t, p, d, base, how);
+	}
+	check(ok, c, "%s: %s", how, e.msg);
 	if (x)
 		d->drop(d, x);
-	free(poison);
 	for (int i = 0; i < NSPACE; i++)
 		if (base[i])
 			d->release(d, base[i]);
@@ -633,7 +686,9 @@ add_case(Case *c, Lib *lib, Ast *test, int index)
 		if (turn && same_graph(c[0].lowered, c[1].lowered))
 			break;
 		c[n].g->name = c[n].name = arena_printf(&arena, "t%d", index + n);
-		fill_inputs(&c[n], seed_of(test));
+		fill_inputs(&c[n], RANDOM, seed_of(test));
+		for (Turn t = TIES; t < NTURN && has_free(c[n].g); t++)
+			fill_inputs(&c[n], t, seed_of(test));
 		reference(&c[n]);
 		Node **out = arena_alloc(&arena, (size_t)c[n].nout * sizeof *out);
 		for (int k = 0; k < c[n].nout; k++)
