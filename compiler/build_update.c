@@ -257,6 +257,7 @@ optimizer_call(Build *b, double *rate)
 	const Ast *opt = b->m->optimizer;
 	Ast *call = arena_alloc(b->arena, sizeof *call);
 	Val v;
+	bool given = false;
 	*rate = 1e-3;
 	*call = *opt;
 	call->kind = A_CALL;
@@ -264,14 +265,17 @@ optimizer_call(Build *b, double *rate)
 	call->nkid = 0;
 	for (int i = 0; opt->kind == A_CALL && i < opt->nkid; i++) {
 		Ast *a = opt->kid[i];
-		if (a->kind == A_NAMED && strcmp(a->s, "lr"))
+		if (a->kind == A_NAMED ? strcmp(a->s, "lr") != 0 : given)
 			call->kid[call->nkid++] = a;
+		else if (given)
+			b->failed = (error_at(a->loc, "%s is given its argument lr twice", opt->s), true);
 		else if (!lower_eval(b->w, a->kind == A_NAMED ? a->kid[0] : a, "", &v))
 			b->failed = true;
 		else if (v.kind != V_NUM || !(v.f > 0))
 			b->failed = (error_at(a->loc, "the learning rate lr must be a number greater than 0"), true);
 		else
 			*rate = v.f;
+		given |= a->kind != A_NAMED || !strcmp(a->s, "lr");
 	}
 	return call;
 }
@@ -380,8 +384,9 @@ optimize(Build *b, Node *grad)
 	if (b->failed)
 		return;
 	int param = packed_state(g, "param", false, grad->dim[0]);
-	Val args[4] = {val_tensor(mk_state(g, param), ax), val_tensor(grad, ax), grouped(b, lowered(b, scheduled(b, rate, step))), val_tensor(step, NULL)}, out;
-	if (!b->failed && !lower_call(b->w, call->s, args, 4, call, "", &out))
+	add_argument(b, call->loc, call, "lr", grouped(b, lowered(b, scheduled(b, rate, step))));
+	Val args[3] = {val_tensor(mk_state(g, param), ax), val_tensor(grad, ax), val_tensor(step, NULL)}, out;
+	if (!b->failed && !lower_call(b->w, call->s, args, 3, call, "", &out))
 		b->failed = true;
 	if (!b->failed && m->ema > 0)
 		follow(b, param);

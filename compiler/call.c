@@ -101,14 +101,14 @@ local_name(Scope *s, const char *caller)
 	return caller;
 }
 
-/* The name inside of an axis that .. covers. */
+/* The name inside of an axis that .. covers: c where the definition does not say c, else c'. What is c' outside is c'' inside then. */
 static const char *
 rest_name(Lower *w, Scope *s, const Ast *def, const char *caller)
 {
 	for (AxisBind *b = s->axis; b; b = b->next)
 		if (b->caller && !strcmp(b->caller, caller))
 			return b->local;
-	if (!mentions(def, caller))
+	if (!mentions(def, caller) && !strchr(caller, '\''))
 		return caller;
 	const char *local = arena_printf(w->arena, "%s'", caller);
 	bind_axis(w, s, local, caller, -1, NULL);
@@ -311,13 +311,25 @@ check_named(Lower *w, Ast *call, const char *const *names, size_t n)
 	}
 }
 
-/* The names of a definition's formals. */
+/* An argument that is the compiler's: see lower_call. */
+static bool is_hidden(const Ast *a) { return a->kind == A_NAME && a->s[0] == '\''; }
+
+/* The names of the formals that a call may give: all but those that the compiler's first arguments fill. */
 static const char *const *
-formal_names(Lower *w, const Ast *def)
+open_formals(Lower *w, const Ast *def, Ast *call, size_t *n)
 {
 	const char **names = arena_alloc(w->arena, (size_t)def->nkid * sizeof *names);
-	for (int i = 1; i < def->nkid; i++)
-		names[i - 1] = def->kid[i]->s;
+	int hidden = 0;
+	while (call->kind == A_CALL && hidden < call->nkid && is_hidden(call->kid[hidden]))
+		hidden++;
+	*n = 0;
+	for (int i = 1; i < def->nkid; i++) {
+		const Ast *named = named_arg(call, def->kid[i]->s);
+		if (hidden && !(named && is_hidden(named->kid[0])))
+			hidden--;
+		else
+			names[(*n)++] = def->kid[i]->s;
+	}
 	return names;
 }
 
@@ -326,10 +338,11 @@ static const char *plural(int n) { return n == 1 ? "" : "s"; }
 static void
 bind_formals(Lower *w, Scope *s, const Ast *def, Ast *call, Val *piped)
 {
-	int next = 0, given = arg_count(call, piped), n = def->nkid - 1;
+	int next = 0, given = arg_count(call, piped);
 	Scope *outer = w->scope;
-	const char *const *names = formal_names(w, def);
-	check_named(w, call, names, (size_t)n);
+	size_t nopen;
+	const char *const *names = open_formals(w, def, call, &nopen);
+	check_named(w, call, names, nopen);
 	for (int i = 1; i < def->nkid; i++) {
 		const Ast *f = def->kid[i];
 		Ast *named = named_arg(call, f->s), *at = call;
@@ -347,7 +360,7 @@ bind_formals(Lower *w, Scope *s, const Ast *def, Ast *call, Val *piped)
 			v = lower_expr(w, f->kid[0]);
 			w->scope = outer;
 		} else {
-			lower_fail(w, call->loc, "%s needs its argument %s: %s(%s)", def->s, f->s, def->s, join_names(w, names, (size_t)n));
+			lower_fail(w, call->loc, "%s needs its argument %s: %s(%s)", def->s, f->s, def->s, join_names(w, names, nopen));
 		}
 		if (v.kind == V_AXES && f->tensor)
 			need_tensor(w, at, &v);
@@ -366,7 +379,8 @@ bind_formals(Lower *w, Scope *s, const Ast *def, Ast *call, Val *piped)
 		w->scope = outer;
 	}
 	if (next < given)
-		lower_fail(w, call->loc, "%s takes %d argument%s, %d are given: %s(%s)", def->s, n, plural(n), given, def->s, join_names(w, names, (size_t)n));
+		lower_fail(w, call->loc, "%s takes %zu argument%s, more are given: %s(%s)", def->s, nopen, plural((int)nopen), def->s,
+		           join_names(w, names, nopen));
 }
 
 Val

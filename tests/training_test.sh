@@ -149,7 +149,7 @@ train: {optimizer: bare(lr=1e-2), groups: [{params: out.*, lr: 0.5}]}
 YAML
 run 'an optimizer that knows no groups' "$mmc" groups.yaml --check
 sed -i 's/lr: 0.5/decay: 0/' groups.yaml
-fails 2 "groups.yaml:7:44: error: bare has no argument 'decays'; it has p, g, lr, step" "$mmc" groups.yaml --check
+fails 2 "groups.yaml:7:44: error: bare has no argument 'decays'; it has lr" "$mmc" groups.yaml --check
 
 # ---- plateau ----
 
