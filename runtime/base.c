@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "base.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -175,9 +176,25 @@ write_all(int fd, const char *p, size_t n)
 	return true;
 }
 
+/* /dev/null, /dev/stdout or a pipe: written to, where a file would be replaced. */
+static bool
+write_device(const char *path, const void *data, size_t n, Err *e)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && write_all(fd, data, n);
+	if (!ok)
+		fail(e, "%s: cannot write %zu bytes: %s", path, n, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
 bool
 write_file_atomic(const char *path, const void *data, size_t n, int mode, Err *e)
 {
+	struct stat st;
+	if (!stat(path, &st) && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+		return write_device(path, data, n, e);
 	char *tmp = NULL, *dir = xstrdup(path), *slash = strrchr(dir, '/');
 	bool ok = false;
 	int fd;
@@ -235,7 +252,7 @@ edit_distance(const char *a, const char *b)
 		size_t diag = row[0];
 		row[0] = i;
 		for (size_t j = 1; j <= nb; j++) {
-			size_t sub = diag + (a[i - 1] != b[j - 1]);
+			size_t sub = diag + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
 			size_t ins = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
 			diag = row[j];
 			row[j] = sub < ins ? sub : ins;
@@ -247,7 +264,8 @@ edit_distance(const char *a, const char *b)
 const char *
 nearest_name(const char *name, const char *const *names, size_t n)
 {
-	size_t best = strlen(name) / 3 + 2;
+	size_t n_name = strlen(name), best = n_name / 3 + 2;
+	best = best < n_name / 2 + 1 ? best : n_name / 2 + 1; /* half of it must be there */
 	const char *found = NULL;
 	for (size_t i = 0; i < n; i++) {
 		size_t d = edit_distance(name, names[i]);

@@ -103,6 +103,9 @@ if cmp -s m.bin kept.bin; then ok; else bad 'the old plan changed'; fi
 refused 'plan into a folder that is not there' 'nowhere/plan.bin' 'No such file' -- "$mmc" m.yaml -o nowhere/plan.bin
 refused 'plan into a file as a folder' 'm.bin/plan.bin' 'Not a directory' -- "$mmc" m.yaml -o m.bin/plan.bin
 nothing 'no plan there' nowhere/plan.bin
+mkfifo pipe && { cat pipe >piped.bin & } # and so /dev/null, which root could replace by a file
+"$mmc" m.yaml --target cpu -o pipe >"$tmp/log" 2>&1
+if [ -p pipe ] && wait $! && cmp -s piped.bin m.bin; then ok; else kill $!; bad 'a plan into a pipe'; fi
 
 # usage NAME WORDS.. -- COMMAND..: a wrong option: status 2 and the words
 usage() {
