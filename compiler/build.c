@@ -12,6 +12,10 @@
 static void
 lower_network(Build *b)
 {
+	for (uint32_t t = 0; t < b->m->data.ntarget; t++)
+		lower_absent(b->w, b->m->data.target[t].name, "is a target: what is to be predicted is no input of the network");
+	for (int i = 0; i < b->m->nnet; i++)
+		lower_absent(b->w, b->m->net[i].name, "is made here or further down: an entry of the network reads inputs and the entries above it");
 	for (int i = 0; i < b->m->nnet; i++) {
 		NetEntry *e = &b->m->net[i];
 		Val v;
@@ -159,7 +163,7 @@ need_def(Build *b, const Ast *call, const char *kind)
 	else if (near)
 		error_at(call->loc, "no %s is called '%s'; did you mean '%s'?", kind, call->s, near);
 	else
-		error_at(call->loc, "no %s is called '%s'", kind, call->s);
+		error_at(call->loc, "no %s is called '%s': there are %s", kind, call->s, join_names(b->arena, known, n));
 	for (int i = 0; !found && i < nkeys; i++)
 		if (keys[i].section == S_train && !strcmp(keys[i].name, call->s))
 			note_at(call->loc, "'%s' is a key of its own under train", call->s);

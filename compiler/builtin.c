@@ -544,6 +544,18 @@ fn_has(Lower *w, Ast *call, Val *piped)
 	return (Val){.kind = V_BOOL, .f = find_axis(&x, need_one_axis(w, ast_arg(w, call, 1, piped))) >= 0};
 }
 
+/* For a definition to say what its arguments must be. */
+static Val
+fn_fail(Lower *w, Ast *call, Val *piped)
+{
+	Ast *at;
+	Val v = arg_val(w, call, 0, piped, &at);
+	const Scope *s = w->scope;
+	if (v.kind != V_STR)
+		lower_fail(w, at->loc, "fail says what is wrong in a text: fail(\"p must be less than 1\")");
+	lower_fail(w, call->loc, "%s: %s", s->def ? s->def->s : call->s, v.s);
+}
+
 /* Least and most positional arguments, and named ones: NULL if their names are axes, of which there must be one. */
 static const struct {
 	const char *name;
@@ -576,6 +588,7 @@ static const struct {
 	{"window", fn_window, 3, 3, NAMES("stride", "dilation"), "window(x, axis, w: 3, stride = 1, dilation = 1)"},
 	{"fold", fn_fold, 3, 3, NAMES("stride", "dilation"), "fold(x, axis, w, stride = 1, dilation = 1)"},
 	{"has", fn_has, 2, 2, NONE, "has(x, axis)"},
+	{"fail", fn_fail, 1, 1, NONE, "fail(\"what is wrong\")"},
 #undef NONE
 #undef NAMES
 };

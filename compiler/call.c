@@ -165,6 +165,9 @@ bind_tensor(Lower *w, Scope *s, const Ast *def, const Ast *formal, Ast *at, Val 
 	int lead = v.node->nd - m;
 	if (lead < 0 || (lead > 0 && !rest))
 		lower_fail(w, at->loc, "%s of %s has the axes [%s], and this has %s", formal->s, def->s, formal_axes(w, formal), axes_text(w, &v));
+	if (rest && m && !lead && !w->scope->def && !strcmp(v.ax[0], "b"))
+		lower_fail(w, at->loc, "%s of %s has the axes [%s], and in %s %s would be the rows of the batch, which nothing may mix", formal->s, def->s,
+		           formal_axes(w, formal), axes_text(w, &v), formal->kid[2]->s);
 	const char *ax[MAXDIM];
 	for (int i = 0; i < m; i++) {
 		const char *local = formal->kid[1 + rest + i]->s;
@@ -282,12 +285,12 @@ bind_variadic(Lower *w, Ast *call, Val *piped, int first)
 }
 
 /* "x, n, bias" */
-static const char *
-join_names(Lower *w, const char *const *names, size_t n)
+const char *
+join_names(Arena *a, const char *const *names, size_t n)
 {
 	char *s = "";
 	for (size_t i = 0; i < n; i++)
-		s = arena_printf(w->arena, "%s%s%s", s, i ? ", " : "", names[i]);
+		s = arena_printf(a, "%s%s%s", s, i ? ", " : "", names[i]);
 	return s;
 }
 
@@ -305,7 +308,7 @@ check_named(Lower *w, Ast *call, const char *const *names, size_t n)
 		if (k == n && near)
 			lower_fail(w, a->loc, "%s has no argument '%s'; did you mean '%s'?", call->s, a->s, near);
 		if (k == n)
-			lower_fail(w, a->loc, "%s has no argument '%s'; it has %s", call->s, a->s, n ? join_names(w, names, n) : "none with a name");
+			lower_fail(w, a->loc, "%s has no argument '%s'; it has %s", call->s, a->s, n ? join_names(w->arena, names, n) : "none with a name");
 		if (named_arg(call, a->s) != a)
 			lower_fail(w, a->loc, "%s is given its argument %s twice", call->s, a->s);
 	}
@@ -360,7 +363,7 @@ bind_formals(Lower *w, Scope *s, const Ast *def, Ast *call, Val *piped)
 			v = lower_expr(w, f->kid[0]);
 			w->scope = outer;
 		} else {
-			lower_fail(w, call->loc, "%s needs its argument %s: %s(%s)", def->s, f->s, def->s, join_names(w, names, nopen));
+			lower_fail(w, call->loc, "%s needs its argument %s: %s(%s)", def->s, f->s, def->s, join_names(w->arena, names, nopen));
 		}
 		if (v.kind == V_AXES && f->tensor)
 			need_tensor(w, at, &v);
@@ -380,7 +383,7 @@ bind_formals(Lower *w, Scope *s, const Ast *def, Ast *call, Val *piped)
 	}
 	if (next < given)
 		lower_fail(w, call->loc, "%s takes %zu argument%s, more are given: %s(%s)", def->s, nopen, plural((int)nopen), def->s,
-		           join_names(w, names, nopen));
+		           join_names(w->arena, names, nopen));
 }
 
 Val
@@ -453,6 +456,17 @@ unknown_call(Lower *w, Ast *call)
 	lower_fail(w, call->loc, "no op is called '%s'", call->s);
 }
 
+/* Optimizers and schedules are called by the training step and by one another. */
+static void
+need_place(Lower *w, const Ast *def, Ast *call)
+{
+	bool step = call->nkid && is_hidden(call->kid[0]);
+	if (strcmp(def->t, "optimizer") && strcmp(def->t, "schedule"))
+		return;
+	if (!step && !(w->scope->def && !strcmp(w->scope->def->t, def->t)))
+		lower_fail(w, call->loc, "'%s' is %s: it stands under train, and not in an expression", def->s, def->t[0] == 'o' ? "an optimizer" : "a schedule");
+}
+
 Val
 call_any(Lower *w, Ast *call, Val *piped)
 {
@@ -468,6 +482,8 @@ call_any(Lower *w, Ast *call, Val *piped)
 		call = f;
 	}
 	const Ast *def = lib_find(w->lib, call->s);
+	if (def)
+		need_place(w, def, call);
 	if (def)
 		return call_def(w, def, call, piped);
 	Builtin b = builtin_find(call->s);

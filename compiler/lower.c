@@ -73,6 +73,15 @@ var_new(Lower *w, const char *name, Val v, int state, Var *next)
 void lower_let(Lower *w, const char *name, Val v, int state) { w->scope->var = var_new(w, name, v, state, w->scope->var); }
 void lower_bind(Lower *w, const char *name, Val v) { w->global = var_new(w, name, v, -1, w->global); }
 
+
+void
+lower_absent(Lower *w, const char *name, const char *why)
+{
+	Absent *a = arena_alloc(w->arena, sizeof *a);
+	*a = (Absent){name, why, w->absent};
+	w->absent = a;
+}
+
 static Used *
 path_use(Lower *w, const char *path, bool *isnew)
 {
@@ -129,6 +138,9 @@ fail_unknown(Lower *w, Ast *at, const Val *axis)
 		at = axis->fn;
 		name = at->s;
 	}
+	for (Absent *a = w->absent; a; a = a->next)
+		if (!strcmp(a->name, name))
+			lower_fail(w, at->loc, "'%s' %s", name, a->why);
 	const char *near = nearest_name(name, known, n);
 	if (near)
 		lower_fail(w, at->loc, "nothing here is called '%s'; did you mean '%s'?", name, near);
@@ -142,6 +154,8 @@ need_tensor(Lower *w, Ast *at, Val *v)
 		fail_unknown(w, at, v);
 	if (v->kind == V_NUM) /* a number stands for a scalar */
 		*v = (Val){.kind = V_TENSOR, .node = mk_const(w->g, DT_F32, v->f, NULL, 0)};
+	if (v->kind == V_FN)
+		lower_fail(w, at->loc, "a tensor is needed here, this is the op %s: write x |> %s", v->fn->s, v->fn->s);
 	if (v->kind != V_TENSOR)
 		lower_fail(w, at->loc, "a tensor is needed here, this is %s", describe(v));
 	return v->node;
@@ -203,6 +217,9 @@ need_axis(Lower *w, Loc l, const Val *v, const char *name)
 	if (find_axis(v, arena_printf(w->arena, "%s'", name)) >= 0)
 		lower_fail(w, l, "no axis %s in %s: %s' is one that only the caller knows; an op reads the axes that its arguments name, as in x[.., %s]",
 		           name, axes_text(w, v), name, name);
+	const Var *x = lower_find(w, name);
+	if (x && x->v.kind == V_NUM)
+		lower_fail(w, l, "no axis %s in %s: %s is the number %g here", name, axes_text(w, v), name, x->v.f);
 	lower_fail(w, l, "no axis %s in %s", name, axes_text(w, v));
 }
 
@@ -256,7 +273,9 @@ need_axes(Lower *w, Ast *arg)
 		Var *x = lower_var(w, arg->s);
 		if (x && x->v.kind == V_AXES)
 			return x->v;
-		if (!x || x->v.kind != V_LIST || x->v.nlist) /* a variadic formal that got nothing is no axes */
+		if (x && x->v.kind == V_LIST && x->v.nlist)
+			lower_fail(w, arg->loc, "an axis is needed here, this is %s", describe(&x->v.list[0]));
+		if (!x || x->v.kind != V_LIST) /* a variadic formal that got nothing is no axes */
 			axes_add(w, arg->loc, &v, arg->s, -1);
 		return v;
 	}
@@ -396,6 +415,19 @@ fold_num(Lower *w, Ast *at, Prim op, double a, double b, double c)
 	}
 }
 
+/* Ids are names: a sum or a product of one and a fraction says nothing. Whole numbers may count them. */
+static void
+need_amounts(Lower *w, Ast *at, const Val *v, int n)
+{
+	bool fractions = false;
+	for (int i = 0; i < n; i++)
+		fractions |= v[i].kind == V_TENSOR ? is_float(v[i].node->dt) : v[i].f != floor(v[i].f);
+	for (int i = 0; fractions && i < n; i++)
+		if (v[i].kind == V_TENSOR && v[i].ids)
+			lower_fail(w, at->loc, "%s holds ids, which are no amounts: embed(.., n) gives a vector for each, and float(..) says that they are amounts",
+			           v[i].path ? v[i].path : "one operand");
+}
+
 Val
 apply_prim(Lower *w, Ast *at, Prim op, Val *v, int n)
 {
@@ -410,6 +442,8 @@ apply_prim(Lower *w, Ast *at, Prim op, Val *v, int n)
 			return (Val){.kind = V_BOOL, .f = f};
 		return val_num(f, isint && f == floor(f) && op != P_div);
 	}
+	if (op == P_add || op == P_sub || op == P_mul || op == P_div)
+		need_amounts(w, at, v, n);
 	align(w, at, v, n);
 	if (op == P_mod && is_float(v[0].node->dt))
 		lower_fail(w, at->loc, "%% is for whole numbers: write x - n * floor(x / n), or int(x) %% n");

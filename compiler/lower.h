@@ -14,6 +14,11 @@ typedef struct Var {
 	struct Var *next;
 } Var;
 
+typedef struct Absent { /* a name that cannot be used, and what to say of it */
+	const char *name, *why;
+	struct Absent *next;
+} Absent;
+
 /* Local name of an axis, and what the caller calls it. */
 typedef struct AxisBind {
 	const char *local, *caller;
@@ -51,6 +56,7 @@ struct Lower {
 	bool raw;          /* axes are positions: gradient rules */
 	Scope *scope;      /* current */
 	Var *global;
+	Absent *absent;
 	Var *constant;     /* the end of the list global that definitions see, too */
 	Used *used[1024];  /* by hash */
 	int nparam;        /* declared so far */

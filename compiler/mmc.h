@@ -405,6 +405,7 @@ void lib_help(FILE *f, Lib *l); /* every definition with its doc line, as markdo
 
 Lower *lower_new(Lib *l, Graph *g, bool training);
 void lower_bind(Lower *w, const char *name, Val v);
+void lower_absent(Lower *w, const char *name, const char *why); /* messages say why the name is not bound: 'NAME' WHY */
 /* Evaluates an expression; on an error it is reported and false returned. prefix names the parameters' path. */
 bool lower_eval(Lower *w, Ast *e, const char *prefix, Val *out);
 /* Applies definition `name` to args (positional) and the named arguments of call (may be NULL). */
@@ -412,6 +413,7 @@ bool lower_call(Lower *w, const char *name, Val *args, int nargs, Ast *call, con
 /* One gradient rule: adjoints of n's operands from the adjoint g of n (NULL where there is none). */
 void lower_grad(Lower *w, Node *n, Node *g, Node **d);
 Graph *lower_graph(Lower *w);
+const char *join_names(Arena *a, const char *const *names, size_t n); /* "x, n, bias" */
 Node *random_step(Graph *g); /* what random numbers hang on beside the seed: the step, and which of its parts */
 Val val_tensor(Node *n, const char *const *ax);
 Val val_num(double f, bool isint);

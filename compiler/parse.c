@@ -73,6 +73,13 @@ bad_token(Parser *p, Loc l, const char *fmt, ...)
 int
 bad_char(Parser *p, Loc l, char c)
 {
+	static const struct {
+		char c;
+		const char *instead;
+	} hint[] = {{'\'', "texts stand between double quotes"}, {'.', "an op is called as op(x) or x |> op"}, {'@', "a matrix product is sum(a * b, axis)"}};
+	for (size_t i = 0; i < LEN(hint); i++)
+		if (c == hint[i].c)
+			return bad_token(p, l, "'%c' means nothing in the tensor language: %s", c, hint[i].instead);
 	if (c > ' ' && c < 127)
 		return bad_token(p, l, "'%c' means nothing in the tensor language", c);
 	return bad_token(p, l, "this character means nothing in the tensor language: only comments and texts may leave ASCII");

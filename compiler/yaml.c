@@ -103,6 +103,27 @@ byte_loc(const Loader *l, size_t byte)
 
 /* ---- errors ---- */
 
+/* What libyaml's words mean most often. */
+static const char *
+yaml_hint(const char *problem)
+{
+	static const struct {
+		const char *problem, *hint;
+	} hint[] = {
+		{"did not find expected key", ": the keys of one list stand in one column"},
+		{"mapping values are not allowed in this context", ": an entry is `name: value`, and a value that has ': ' in it stands in quotes"},
+		{"could not find expected ':'", ": an entry is `name: value`"},
+		{"did not find expected ',' or '}'", ": one of { } is missing, or a value with , { } [ ] in it wants quotes"},
+		{"did not find expected ',' or ']'", ": one of [ ] is missing, or a value with , { } [ ] in it wants quotes"},
+		{"found character that cannot start any token", ": a value that begins with @ ` % or a tab stands in quotes"},
+		{"found unexpected end of stream", ": a quote is not closed"},
+	};
+	for (size_t i = 0; i < LEN(hint); i++)
+		if (!strcmp(problem, hint[i].problem))
+			return hint[i].hint;
+	return "";
+}
+
 static void
 report_libyaml(Loader *l)
 {
@@ -116,7 +137,7 @@ report_libyaml(Loader *l)
 	} else if (l->text[mark_byte(l, p->problem_mark)] == '\t') {
 		error_at(mark_loc(l, p->problem_mark), "a tab cannot stand here: YAML indents with spaces");
 	} else {
-		error_at(mark_loc(l, p->problem_mark), "not YAML: %s", problem);
+		error_at(mark_loc(l, p->problem_mark), "not YAML: %s%s", problem, yaml_hint(problem));
 		if (p->context)
 			note_at(mark_loc(l, p->context_mark), "%s that starts here", p->context);
 	}

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "base.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -240,25 +239,30 @@ hash_bytes(uint64_t h, const void *p, size_t n)
 	return h;
 }
 
+static int lower(char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; }
+
+/* Letters put in, left out, changed, or two that changed places; case does not count. */
 static size_t
 edit_distance(const char *a, const char *b)
 {
-	size_t na = strlen(a), nb = strlen(b), row[64];
+	size_t na = strlen(a), nb = strlen(b), row[3][64];
 	if (na > 60 || nb > 60)
 		return 99;
-	for (size_t j = 0; j <= nb; j++)
-		row[j] = j;
-	for (size_t i = 1; i <= na; i++) {
-		size_t diag = row[0];
-		row[0] = i;
-		for (size_t j = 1; j <= nb; j++) {
-			size_t sub = diag + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
-			size_t ins = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-			diag = row[j];
-			row[j] = sub < ins ? sub : ins;
+	for (size_t i = 0; i <= na; i++) {
+		size_t *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
+		for (size_t j = 0; j <= nb; j++) {
+			if (!i || !j) {
+				now[j] = i + j;
+				continue;
+			}
+			size_t sub = last[j - 1] + (lower(a[i - 1]) != lower(b[j - 1]));
+			size_t ins = (last[j] < now[j - 1] ? last[j] : now[j - 1]) + 1;
+			now[j] = sub < ins ? sub : ins;
+			if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) && lower(a[i - 2]) == lower(b[j - 1]) && before[j - 2] + 1 < now[j])
+				now[j] = before[j - 2] + 1;
 		}
 	}
-	return row[nb];
+	return row[na % 3][nb];
 }
 
 const char *
