@@ -464,17 +464,26 @@ comma_hint(const YNode *map, const YPair *p)
 		" (inside { } an expression with a comma needs quotes)" : "";
 }
 
+/* "group, train, val": into t, and the names into name. */
+static size_t
+list_keys(Section s, const char **name, size_t most, Text *t)
+{
+	size_t n = 0;
+	for (int i = 0; i < nkeys && n < most; i++)
+		if (keys[i].section == s) {
+			text_printf(t, "%s%s", n ? ", " : "", keys[i].name);
+			name[n++] = keys[i].name;
+		}
+	return n;
+}
+
 static void
 report_unknown(Section s, const YNode *map, const YPair *p, const char *title)
 {
 	const char *name[64], *near;
 	Text t = {0};
-	size_t n = 0;
-	for (int i = 0; i < nkeys && n < LEN(name); i++)
-		if (keys[i].section == s) {
-			text_printf(&t, "%s%s", n ? ", " : "", keys[i].name);
-			name[n++] = keys[i].name;
-		}
+	size_t n = list_keys(s, name, LEN(name), &t);
+	const char *also = s == S_train ? "; what the optimizer takes stands in its call: adam(lr=1e-3)" : "";
 	if ((near = nearest_name(p->key, name, n))) {
 		error_at(p->loc, "unknown key '%s' in %s: did you mean '%s'?", p->key, title, near);
 	} else {
@@ -483,9 +492,9 @@ report_unknown(Section s, const YNode *map, const YPair *p, const char *title)
 			if (!strcmp(keys[i].name, p->key))
 				other = &keys[i];
 		if (other)
-			error_at(p->loc, "unknown key '%s' in %s: it belongs in %s", p->key, title, sections[other->section].title);
+			error_at(p->loc, "unknown key '%s' in %s: it belongs in %s%s", p->key, title, sections[other->section].title, also);
 		else
-			error_at(p->loc, "unknown key '%s' in %s%s; known: %s", p->key, title, comma_hint(map, p), t.s);
+			error_at(p->loc, "unknown key '%s' in %s%s; known: %s%s", p->key, title, comma_hint(map, p), t.s, also);
 	}
 	free(t.s);
 }
@@ -511,7 +520,11 @@ read_keys(Reader *r, Section s, const YNode *map, Loc where, const char *title, 
 	const char *type = entry_type(s, map);
 	bool typed = find_key(s, "type"), ok = true;
 	if (map->kind != Y_MAP) {
-		error_at(map->loc, "expected the keys of %s, found %s", title, yaml_found(r->a, map));
+		const char *name[64];
+		Text t = {0};
+		list_keys(s, name, LEN(name), &t);
+		error_at(map->loc, "expected the keys of %s (%s), found %s", title, t.s, yaml_found(r->a, map));
+		free(t.s);
 		return false;
 	}
 	for (int i = 0; i < map->n; i++)

@@ -265,6 +265,15 @@ edit_distance(const char *a, const char *b)
 	return row[na % 3][nb];
 }
 
+/* Whether b begins with a, or has it as a word: batch_size, log1p, weight_decay of batch, log, decay. */
+static bool
+has_words(const char *b, const char *a)
+{
+	size_t n = strlen(a);
+	const char *at = n > 2 ? strstr(b, a) : NULL;
+	return at && (at == b || (at[-1] == '_' && (!at[n] || at[n] == '_')));
+}
+
 const char *
 nearest_name(const char *name, const char *const *names, size_t n)
 {
@@ -278,6 +287,9 @@ nearest_name(const char *name, const char *const *names, size_t n)
 			found = names[i];
 		}
 	}
+	for (size_t i = 0; !found && i < n; i++)
+		if (has_words(name, names[i]) || has_words(names[i], name))
+			found = names[i];
 	return found;
 }
 
