@@ -347,6 +347,16 @@ fit_new(const PlanData *d)
 	return f;
 }
 
+/* A column of words is not one of numbers of which all are missing. */
+static bool
+check_numbers(const PlanInput *in, const Rows *r, const Expr *x, Err *e)
+{
+	if (!x->junk.n || x->missing < r->n)
+		return true;
+	return fail(e, "%s: input %s: none of its values is a number: the first is '%s' (%s:%lld); words are type: category or text\n  in: %s", in->loc,
+	            in->name, x->junk.first[0].text, r->file, (long long)x->junk.first[0].line, in->from);
+}
+
 bool
 fit_build(Source *s, const Rows *r, Fit **out, Err *e)
 {
@@ -360,6 +370,8 @@ fit_build(Source *s, const Rows *r, Fit **out, Err *e)
 		}
 	for (uint32_t i = 0; i < d->ninput; i++) {
 		const PlanInput *in = &d->input[i];
+		if (f->input[i].number && !check_numbers(in, r, &r->expr[i], e))
+			break;
 		if (f->input[i].number) {
 			f->input[i].impute = fit_impute(in, r, &r->expr[i]);
 			f->input[i].scale = fit_scale(in->scale, r, &r->expr[i], f->input[i].impute);

@@ -79,6 +79,12 @@ sql_error(Source *s, const char *loc, const char *what, const char *sql, Err *e)
 		suggest(&t, msg + 18, sqlfn_names, nsqlfn, "functions", false);
 	} else if (!strncmp(msg, "ambiguous column name: ", 23)) {
 		text_puts(&t, "; write the table before it, as in posts.Username");
+	} else if (!strcmp(what, "rows") && !strncasecmp(sql, "select ", 7)) {
+		text_puts(&t, "; rows is what stands behind FROM: posts LEFT JOIN users USING (id)");
+	} else if (!strncmp(msg, "near \"FROM\"", 11) && !strcasestr(sql, "from")) {
+		text_puts(&t, "; the expression is not complete: is a ) missing?");
+	} else if (strstr(sql, "**")) {
+		text_puts(&t, "; a power is power(x, 2)");
 	}
 	text_printf(&t, "\n  in: %s", sql);
 	fail(e, "%s", t.s);
@@ -136,6 +142,8 @@ check_sql(Source *s, const char *loc, const char *what, const char *expr, Err *e
 	bool ok = !sqlite3_prepare_v2(s->db, sql.s, -1, &q, &tail);
 	if (!ok)
 		sql_error(s, loc, what, strcmp(what, "rows") ? expr : s->d->rows, e);
+	else if (!strncasecmp(expr, "select ", 7))
+		ok = fail(e, "%s: %s: SQL: a value of each row is expected, not a query: write what stands behind SELECT\n  in: %s", loc, what, expr);
 	else if (!q || sqlite3_column_count(q) != 1 || (tail && *tail))
 		ok = fail(e, "%s: %s: SQL: one expression is expected\n  in: %s", loc, what, expr);
 	sqlite3_finalize(q);
@@ -299,6 +307,21 @@ select_sql(Source *s, bool apply, const Rows *r)
 	return sql.s;
 }
 
+/* Why there are fewer rows than in the join: one of the expressions is of all rows together. Returns false. */
+static bool
+blame_aggregate(Source *s, const Rows *r, Err *e)
+{
+	for (uint32_t i = 0; i < r->nexpr; i++) {
+		const Expr *x = &r->expr[i];
+		int64_t n;
+		if (!query_int(s, &n, e, "SELECT count(*) FROM (SELECT (%s\n) FROM %s\n)", x->sql, s->d->rows))
+			return false;
+		if (n == 1)
+			return fail(e, "%s: %s: one value for all rows, and each row needs one: write sum(x) OVER () for sum(x)\n  in: %s", x->loc, x->what, x->sql);
+	}
+	return fail(e, "%s: rows: SQL: rows changed while they were read", s->d->loc);
+}
+
 static bool
 read_rows(Source *s, Rows *r, sqlite3_stmt *q, Err *e)
 {
@@ -317,10 +340,9 @@ read_rows(Source *s, Rows *r, sqlite3_stmt *q, Err *e)
 				            (long long)r->line[row], x->sql);
 		}
 	}
-	if (rc != SQLITE_DONE || row != cap)
-		return fail(e, "%s: rows: SQL: %s", s->d->loc,
-		            rc == SQLITE_DONE ? "rows changed while they were read" : sqlite3_errmsg(s->db));
-	return true;
+	if (rc != SQLITE_DONE && rc != SQLITE_ROW)
+		return fail(e, "%s: rows: SQL: %s", s->d->loc, sqlite3_errmsg(s->db));
+	return row == cap && rc == SQLITE_DONE ? true : blame_aggregate(s, r, e);
 }
 
 /* How many rows the tables, the join and `where` leave; the first few that `where` leaves out. */

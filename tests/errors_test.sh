@@ -164,6 +164,13 @@ sql 'a table of rows' 's/rows: posts/rows: post/' 'sql.yaml:3: rows: SQL: no suc
 sql 'SQL of where' '3s/$/\n  where: vews > 3/' 'sql.yaml:4: where: SQL: no such column: vews; did you mean views?' 'in: vews > 3'
 sql 'where that nothing satisfies' '3s/$/\n  where: views < 0/' 'sql.yaml:4: where: none of the 60 rows satisfies it'
 sql 'SQL of the split' 's/split: {/split: {group: usr, /' 'sql.yaml:4: split group: SQL: no such column: usr; did you mean user?'
+sql 'an expression that is not complete' 's/from: fans/from: "log(fans"/' 'sql.yaml:7: input fans: SQL: ' 'is a ) missing?' 'in: log(fans'
+sql 'a power' 's/from: fans/from: fans ** 2/' 'sql.yaml:7: input fans: SQL: ' 'power(x, 2)'
+sql 'a query for a value' 's/from: fans/from: SELECT fans FROM users/' 'sql.yaml:7: input fans: SQL: a value of each row is expected, not a query'
+sql 'a query for rows' 's/rows: posts/rows: SELECT * FROM posts/' 'sql.yaml:3: rows: SQL: ' 'what stands behind FROM'
+sql 'one value for all rows' 's/from: fans/from: sum(fans)/' 'sql.yaml:7: input fans: one value for all rows, and each row needs one: write sum(x) OVER ()' 'in: sum(fans)'
+sql 'words for numbers' 's/from: fans/from: text/' "sql.yaml:7: input fans: none of its values is a number: the first is 'word1 other' (posts.csv:2)"
+sql 'a function' 's/from: fans/from: to_numbr(fans)/' 'sql.yaml:7: input fans: SQL: no such function: to_numbr; did you mean to_number?'
 sql 'SQL of an input' 's/from: fans/from: fans +/' 'sql.yaml:7: input fans: SQL: '
 printf 'user,fans\nzz,1\n' >strangers.csv
 data 'join without matches' users=strangers.csv 'm.yaml:3: rows: no row of posts matches a row of users' "'zz'" 'same values'
