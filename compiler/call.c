@@ -216,10 +216,11 @@ caller_name(Scope *s, const Ast *def, const char *local)
 
 /* The result's axes in the order of the signature: what .. covers first, then the named ones. */
 static Val
-order_result(Lower *w, const Ast *def, Val v)
+order_result(Lower *w, Scope *s, const Ast *def, Val v)
 {
 	const char *order[MAXDIM];
 	int n = 0;
+	bool rest = def->nsig && !strcmp(def->sig[0]->s, "..");
 	if (!def->sig)
 		return v;
 	for (int i = 0; i < v.node->nd; i++) {
@@ -228,12 +229,12 @@ order_result(Lower *w, const Ast *def, Val v)
 			named += !strcmp(def->sig[k]->s, v.ax[i]);
 		if (named > 1)
 			lower_fail(w, def->loc, "the signature of %s has axis %s twice", def->s, v.ax[i]);
+		const AxisBind *b = find_local(s, v.ax[i]);
+		if (!named && (!rest || (b && b->from))) /* .. is what it is in the formals, which name this axis */
+			lower_fail(w, def->loc, "the result of %s has axis %s, which its signature lacks", def->s, v.ax[i]);
 		if (!named)
 			order[n++] = v.ax[i];
 	}
-	bool rest = def->nsig && !strcmp(def->sig[0]->s, "..");
-	if (n && !rest)
-		lower_fail(w, def->loc, "the result of %s has axis %s, which its signature lacks", def->s, order[0]);
 	for (int k = rest; k < def->nsig; k++) {
 		if (find_axis(&v, def->sig[k]->s) < 0)
 			lower_fail(w, def->loc, "the result of %s lacks axis %s of its signature", def->s, def->sig[k]->s);
@@ -252,7 +253,7 @@ return_val(Lower *w, Scope *s, const Ast *def, Val v)
 	}
 	if (v.kind != V_TENSOR)
 		return v;
-	v = order_result(w, def, v);
+	v = order_result(w, s, def, v);
 	for (int i = 0; i < v.node->nd; i++)
 		v.ax[i] = caller_name(s, def, v.ax[i]);
 	need_apart(w, s->call, &v);
@@ -406,6 +407,8 @@ call_def(Lower *w, const Ast *def, Ast *call, Val *piped)
 		s.like = &p->v;
 	}
 	Val v = lower_block(w, def->kid[0]);
+	if (v.kind == V_AXES && v.fn)
+		need_tensor(w, v.fn, &v);
 	if (v.kind == V_NONE && strcmp(def->t, "optimizer"))
 		lower_fail(w, def->loc, "%s ends without a value: its last line must be an expression", def->s);
 	v = return_val(w, &s, def, v);

@@ -775,6 +775,9 @@ statement(Lower *w, Ast *s)
 		w->hint = NULL;
 		if (v.kind == V_TENSOR && !v.path)
 			v.path = s->s;
+		Var *x = lower_find(w, s->s);
+		if (x && x->state >= 0)
+			lower_fail(w, s->loc, "'%s' is a state: write update %s = .., or %s := .. to go on with the new value", s->s, s->s, s->s);
 		lower_let(w, s->s, v, -1);
 		return (Val){0};
 	}

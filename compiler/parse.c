@@ -1,4 +1,7 @@
 /* Text of the tensor language to AST: what the lexer and the grammar need, and the entries. */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -220,13 +223,52 @@ expected(Parser *p, const char *const *want, int n)
 	return s;
 }
 
+/* The word that ends before l on its line; the length to *n. */
+static const char *
+word_before(Loc l, size_t *n)
+{
+	const char *line = source_text(l.file), *end;
+	for (int i = 1; i < l.line && (end = strchr(line, '\n')); i++)
+		line = end + 1;
+	end = line + strnlen(line, (size_t)l.col - 1);
+	while (end > line && end[-1] == ' ')
+		end--;
+	for (*n = 0; end - *n > line && isalnum((unsigned char)end[-1 - (ptrdiff_t)*n]);)
+		++*n;
+	return end - *n;
+}
+
+/* What is said here for a word of other languages, found or standing before. */
+static const char *
+foreign_word(Loc l, const char *found)
+{
+	static const struct {
+		const char *word, *here;
+	} hint[] = {
+		{"for", "; there is no for: repeat(n, op) repeats in a pipe, scan goes along an axis"},
+		{"while", "; there is no while: repeat(n, op) repeats in a pipe, scan goes along an axis"},
+		{"return", "; the last line of a definition is its value"},
+		{"def", "; a definition begins as op name(x[.., c]) { .. }"},
+		{"let", "; a name is given as name = value"},
+		{"and", "; and is written &"},
+		{"or", "; or is written |"},
+		{"not", "; not is written !"},
+	};
+	size_t n;
+	const char *before = word_before(l, &n);
+	for (size_t i = 0; i < LEN(hint); i++)
+		if (!strcmp(found, hint[i].word) || (n == strlen(hint[i].word) && !strncmp(before, hint[i].word, n)))
+			return hint[i].here;
+	return "";
+}
+
 void
 syntax_error(Parser *p, Loc l, const char *found, const char *const *want, int n)
 {
 	const char *quote = *found ? "'" : "", *what = *found ? found : p->last == ';' ? "the end of the line" : "the end";
 	if (p->failed)
 		return; /* the scanner has reported it */
-	error_at(l, "expected %s, found %s%s%s", expected(p, want, n), quote, what, quote);
+	error_at(l, "expected %s, found %s%s%s%s", expected(p, want, n), quote, what, quote, foreign_word(l, found));
 	if (p->depth && (p->last == 0 || p->near_def == 1))
 		note_open(p);
 	p->failed = true;

@@ -35,6 +35,7 @@ check() {
 	return $status
 }
 
+: >"$tmp/none"
 mkdir "$tmp/work" && cd "$tmp/work" || exit 2
 for f in "$here"/lang/*.yaml "$here"/lang/*.op; do
 	file=${f##*/} n=${f##*/}
@@ -48,7 +49,7 @@ for f in "$here"/lang/*.yaml "$here"/lang/*.op; do
 	if [ -n "${BLESS:-}" ]; then
 		if [ -s "$tmp/err" ]; then cp "$tmp/err" "$err"; else rm -f "$err"; fi
 	fi
-	if [ -e "$err" ]; then want=2; else want=0 err=/dev/null; fi
+	if [ -e "$err" ]; then want=2; else want=0 err=$tmp/none; fi
 	if [ $status -ne $want ] || [ -s "$tmp/out" ]; then
 		bad "$file: status $status, not $want"
 		sed 's/^/  /' "$tmp/raw"
