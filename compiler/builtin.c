@@ -361,6 +361,7 @@ cast_to(Lower *w, Ast *call, Val *piped, DType dt)
 {
 	Val x = tensor_arg(w, call, 0, piped);
 	x.node = mk_cast(w->g, x.node, dt);
+	x.ids = 0; /* amounts from now on */
 	return x;
 }
 

@@ -271,10 +271,12 @@ bind_variadic(Lower *w, Ast *call, Val *piped, int first)
 	Val list = {.kind = V_LIST, .nlist = n < 0 ? 0 : n}, axes = {.kind = V_AXES};
 	Ast *at;
 	list.list = arena_alloc(w->arena, (size_t)list.nlist * sizeof *list.list);
-	for (int i = 0; i < list.nlist; i++) {
-		Val v = list.list[i] = arg_val(w, call, first + i, piped, &at);
+	list.nlist = 0;
+	for (int i = 0; i < n; i++) {
+		Val v = arg_val(w, call, first + i, piped, &at);
 		if (v.kind == V_LIST && !v.nlist) /* a variadic that got nothing, passed on */
 			continue;
+		list.list[list.nlist++] = v;
 		if (v.kind != V_AXES) {
 			axes.nax = -1;
 			continue;
