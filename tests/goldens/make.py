@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Golden values of layers from PyTorch, in float64, one text file a case; tests/goldens_test.c reads them.
 
-    python3 tests/goldens/make.py [NAME ..]     # needs torch and numpy; the suite does not
+    python3 tests/goldens/make.py [NAME ..]     # needs torch and torchaudio; the suite does not
 
 A case is an expression of the tensor language over inputs, the values of its inputs, parameters and states, weights of the
 results, and what PyTorch gives: results, updates of states, gradients of the weighted sum. Channels are last here, first
@@ -314,7 +314,7 @@ def attention():
     block(False)
     block(True)
 
-    def decode(post):
+    def decode(post, own=None):
         t = "decoder"
         p = {**attention_shapes(t + "." + a, c), **attention_shapes(t + ".cross_attention", c, True),
              t + ".feed_forward.dense.w": 0.4 * randn(c, 8), t + ".feed_forward.dense.b": randn(8),
@@ -326,14 +326,18 @@ def attention():
         k = list(p)
 
         def f(x, m, *v):
+            v = v if own is None else v[1:]                       # the mask
             q = dict(zip(k, v))
             w = {**mha_weights(q, t + "." + a, "self_attn."), **mha_weights(q, t + ".cross_attention", "multihead_attn.", True),
                  **linear(q, t + ".feed_forward.dense", "linear1"), **linear(q, t + ".feed_forward.dense_2", "linear2")}
             for i, n in enumerate(norms):
                 w.update(norm(q, n, "norm%d" % (i + 1)))
-            return torch.func.functional_call(layer, w, (x, m), dict(tgt_mask=causal))
-        case("decoder_" + ("post" if post else "pre"), "decoder(x, memory, 2, 8, post = %s)" % str(post).lower(),
-             {**x, "memory": ("b s e", randn(2, 3, c))}, f, p)
+            return torch.func.functional_call(layer, w, (x, m), dict(tgt_mask=causal, tgt_key_padding_mask=None if own is None else own == 0))
+        inputs = {**x, "memory": ("b s e", randn(2, 3, c))}
+        if own is None:
+            case("decoder_" + ("post" if post else "pre"), "decoder(x, memory, 2, 8, post = %s)" % str(post).lower(), inputs, f, p)
+        else:
+            case("decoder_own", "decoder(x, memory, 2, 8, own = m != 0)", {**inputs, "m": ("b t", own)}, f, p)
     decode(False)
     decode(True)
 
@@ -378,6 +382,7 @@ def attention():
         h = f2(f1(torch.stack((x, y, z), 1) + q[t + ".positions.p"], q), q)
         return F.layer_norm(h, (c,), q[t + ".layernorm.gain"], q[t + ".layernorm.bias"]).mean(1)
     case(t, t + "(x, y, z, layers = 2, heads = 2, hidden = 8)", modalities, tokens, p)
+    decode(False, mask)
 
 
 # ---- blocks ----
@@ -484,6 +489,13 @@ def sound():
         up, down = (at[:, None] - edge[:-2]) / (edge[1] - edge[0]), (edge[2:] - at[:, None]) / (edge[1] - edge[0])
         return dct(torch.log(spectrum(x) @ torch.clamp(torch.minimum(up, down), min=0)), 6)
     case("mfcc", "mfcc(x, 8000, count = 6, n = 64, hop = 40, filters = 10, low = 20, high = 4000)", x, mfcc)
+
+    import torchaudio.compliance.kaldi as kaldi  # another's idea of it, tested against Kaldi's own
+    options = dict(sample_frequency=8000.0, frame_length=32.0, frame_shift=10.0, window_type="hamming", num_ceps=6, num_mel_bins=10, low_freq=20.0, high_freq=4000.0,
+                   dither=0.0, preemphasis_coefficient=0.0, cepstral_lifter=0.0, remove_dc_offset=False, round_to_power_of_two=False, use_energy=False)
+    spoken = {"x": ("b t", randn(2, 420))}
+    case("mfcc_kaldi", "mfcc(x, 8000, count = 6, n = 256, hop = 80, filters = 10, low = 20, high = 4000, taper = hamming)", spoken,
+         lambda x: torch.stack([kaldi.mfcc(v[None], **options) for v in x]))
 
 
 def pictures():
