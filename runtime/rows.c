@@ -457,8 +457,9 @@ rows_clean(Source *s, Rows *r, Err *e)
 	bool ok = r->kept > 0;
 	for (uint32_t i = 0; i < d->ninput + d->ntarget && !ok; i++)
 		if (gone[i].n)
-			fail(e, "%s: %s: no row is left: %lld of %lld rows have no value here\n  in: %s", r->expr[i].loc,
-			     r->expr[i].what, (long long)gone[i].n, (long long)r->n, r->expr[i].sql);
+			fail(e, "%s: %s: no row is left: %lld of %lld rows have no value here%s%s%s\n  in: %s", r->expr[i].loc, r->expr[i].what,
+			     (long long)gone[i].n, (long long)r->n, r->expr[i].junk.n ? "; the first that is no number is '" : "",
+			     r->expr[i].junk.n ? r->expr[i].junk.first[0].text : "", r->expr[i].junk.n ? "'" : "", r->expr[i].sql);
 	free(gone);
 	return ok;
 }

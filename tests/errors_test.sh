@@ -170,6 +170,7 @@ sql 'a query for a value' 's/from: fans/from: SELECT fans FROM users/' 'sql.yaml
 sql 'a query for rows' 's/rows: posts/rows: SELECT * FROM posts/' 'sql.yaml:3: rows: SQL: ' 'what stands behind FROM'
 sql 'one value for all rows' 's/from: fans/from: sum(fans)/' 'sql.yaml:7: input fans: one value for all rows, and each row needs one: write sum(x) OVER ()' 'in: sum(fans)'
 sql 'words for numbers' 's/from: fans/from: text/' "sql.yaml:7: input fans: none of its values is a number: the first is 'word1 other' (posts.csv:2)"
+sql 'words for a target' 's/from: views/from: text/' 'sql.yaml:8: target views: no row is left: 60 of 60 rows have no value here' "the first that is no number is 'word1 other'"
 sql 'a function' 's/from: fans/from: to_numbr(fans)/' 'sql.yaml:7: input fans: SQL: no such function: to_numbr; did you mean to_number?'
 sql 'SQL of an input' 's/from: fans/from: fans +/' 'sql.yaml:7: input fans: SQL: '
 printf 'user,fans\nzz,1\n' >strangers.csv
