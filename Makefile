@@ -18,7 +18,7 @@ LINK     = $(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS)
 # OpenBLAS and the CUDA libraries are opened at run time.
 LIBS     = -Wl,--as-needed -ldl -lm
 LIBS_mmc = -lyaml
-LIBS_run = -lsqlite3 -ljansson -lcsv -lz -lpng -ljpeg -fopenmp
+LIBS_run = -lsqlite3 -ljansson -lcsv -lz -lpng -ljpeg -pthread
 # `make V=1` shows the commands.
 Q        = $(if $(V),,@)
 say      = $(if $(V),,@printf '%-6s %s\n' $1 $2)
@@ -87,7 +87,6 @@ $B/%.o: %.c
 	$Q$(COMPILE) $(XFLAGS) -c -o $@ $<
 
 $B/compiler/main.o $B/runtime/main.o: XFLAGS += -DMMC_VERSION='"$(VERSION)"'
-$B/runtime/cpu_gemm.o $B/runtime/device_cpu.o: XFLAGS += -fopenmp
 $(TEST_OBJ): XFLAGS += -Iruntime
 $(COMPILER:%.c=$B/%.o): XFLAGS += -Icompiler -I$B
 $(COMPILER:%.c=$B/%.o): | $(PARSER:%=$B/%.h)

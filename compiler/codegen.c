@@ -127,7 +127,7 @@ gen_kernel(Gen *c, int region, Node *n)
 	if (c->o->cuda)
 		emit_kernel_cuda(&text, k, NAME, &l);
 	else
-		emit_kernel_c(&text, k, NAME);
+		emit_kernel_c(&text, k, NAME, &l);
 	text_printf(&head, "/* %s", loc_text(c->arena, tell->loc));
 	for (int i = 0; i < k->narg; i++)
 		text_printf(&head, "%s a%d: v%d", i ? "," : ";", i, k->arg[i].node->id);

@@ -1,15 +1,19 @@
-/* Kernels as C: void name(void *const *arg), OpenMP over outer places, inner loops that the compiler vectorises.
+/* Kernels as C: void name(void *const *arg, int64_t lo, int64_t hi), which computes the pieces [lo, hi): outer places, or blocks of
+   them, that threads share out; inner loops that the compiler vectorises.
 
    Without a reduction the last axis is the inner loop. With one, each outer place walks its row once for each level;
    what is dear to compute again is kept in an array of the row. A serial kernel (memory contiguous along the last
-   outer axis j) walks the row outside and j inside, with an accumulator for each j. */
+   outer axis) walks the row outside and a block of that axis inside, with an accumulator for each place j of the block. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "emit.h"
 
 #define KEEP_COST 8      /* instructions below which a value of the row is computed again */
-#define PARALLEL 16384   /* elements from which threads pay */
+#define PARALLEL 131072  /* operations from which threads pay */
+#define BLOCK 4096       /* elements of a piece, where a single axis is cut */
+#define PARTS 16         /* of a scatter's rows: each walks all positions */
+#define LANES 256        /* of a serial kernel's block: its accumulators stay in the nearest cache */
 
 static void
 put_args(Emit *e)
@@ -34,10 +38,79 @@ put_value(Emit *e, const LVal *v, bool keep)
 	free(s);
 }
 
+/* Places of the serial kernel's inner loop, and how many of these make up the axis. */
+static int64_t
+lanes_of(const Kernel *k)
+{
+	int64_t n = k->size[k->nouter - 1];
+	if (n <= LANES)
+		return n;
+	for (int64_t d = LANES; d >= LANES / 4; d -= 16) /* whole vectors, all blocks alike */
+		if (n % d == 0)
+			return d;
+	return LANES / 2;
+}
+
+/* Worth more than one thread? What a kernel computes and moves, by rough instructions. */
+static bool
+is_large(const Kernel *k)
+{
+	double work = 0;
+	for (int i = 0; i < k->nval; i++) {
+		double places = (double)k->outer * (k->val[i]->axes >> k->nouter || k->val[i]->kind == LV_REDUCE ? (double)k->row : 1);
+		work += k->val[i]->axes ? places * k->val[i]->cost : 0;
+	}
+	return work >= PARALLEL;
+}
+
+/* The loop over all pieces, or over those that the thread is given. */
+static void
+open_pieces(Emit *e, Launch *l, int64_t n)
+{
+	bool shared = n > 1 && is_large(e->k);
+	l->grid = shared ? (int)n : 1;
+	if (shared)
+		emit_line(e, "for (int o = (int)lo; o < (int)hi; o++) {");
+	else
+		emit_line(e, "for (int o = 0; o < %ld; o++) {", (long)n);
+	e->indent++;
+}
+
 static bool
 computed(const LVal *v)
 {
 	return v->kind != LV_CONST && v->kind != LV_INDEX && v->kind != LV_REDUCE;
+}
+
+static void
+close_loops(Emit *e, int n)
+{
+	while (n-- > 0) {
+		e->indent--;
+		emit_line(e, "}");
+	}
+}
+
+/* In a serial kernel: the same for all j. */
+static bool
+is_single(const Emit *e, const LVal *v)
+{
+	return !e->outer_lane || (v->level == 0 && !(v->axes & e->outer_lane));
+}
+
+/* The loop over a serial kernel's block, left open. */
+static void
+open_block(Emit *e)
+{
+	int axis = e->k->nouter - 1;
+	int64_t lanes = lanes_of(e->k);
+	if (e->k->size[axis] % lanes)
+		emit_line(e, "for (int j = 0; j < jn; j++) {");
+	else
+		emit_line(e, "for (int j = 0; j < %ld; j++) {", (long)lanes);
+	e->indent++;
+	emit_line(e, lanes == e->k->size[axis] ? "const int i%d = j;" : "const int i%d = j0 + j;", axis);
+	emit_line(e, "(void)i%d;", axis);
 }
 
 /* Values of one level that do not vary along the row. */
@@ -49,17 +122,16 @@ put_uniform(Emit *e, int level)
 		LVal *v = k->val[i];
 		if (!computed(v) || is_lane(e, v) || v->level != level)
 			continue;
-		if (!e->outer_lane) {
+		if (is_single(e, v)) {
 			put_value(e, v, false);
 			continue;
 		}
 		char *s = val_expr(e, v); /* one for each j */
-		emit_line(e, "%s v%d[%ld];", ctype(v->dt), i, (long)k->size[k->nouter - 1]);
+		emit_line(e, "%s v%d[%ld];", ctype(v->dt), i, (long)lanes_of(k));
 		e->place[i] = PL_OUTER;
-		emit_line(e, "for (int j = 0; j < %ld; j++) {", (long)k->size[k->nouter - 1]);
-		emit_line(e, "\tconst int i%d = j; (void)i%d;", k->nouter - 1, k->nouter - 1);
-		emit_line(e, "\tv%d[j] = %s;", i, s);
-		emit_line(e, "}");
+		open_block(e);
+		emit_line(e, "v%d[j] = %s;", i, s);
+		close_loops(e, 1);
 		free(s);
 	}
 }
@@ -92,8 +164,8 @@ put_accumulators(Emit *e, int stage, Text *pragma)
 		init = init ? init : "-INFINITY";
 		e->place[i] = e->outer_lane ? PL_OUTER : PL_PLAIN;
 		if (e->outer_lane) {
-			emit_line(e, "%s v%d[%ld];", ctype(v->dt), i, (long)k->size[k->nouter - 1]);
-			emit_line(e, "for (int j = 0; j < %ld; j++) v%d[j] = %s;", (long)k->size[k->nouter - 1], i, init);
+			emit_line(e, "%s v%d[%ld];", ctype(v->dt), i, (long)lanes_of(k));
+			emit_line(e, "for (int j = 0; j < %ld; j++) v%d[j] = %s;", (long)lanes_of(k), i, init);
 		} else {
 			emit_line(e, "%s v%d = %s;", ctype(v->dt), i, init);
 			text_printf(pragma, " reduction(%s:v%d)", is_sum(v) ? "+" : "mm_max", i); /* NaN wins: the prelude's own */
@@ -159,6 +231,8 @@ open_row(Emit *e, const char *pragma)
 	Kernel *k = e->k;
 	int last = k->naxis - 1, opened = 0;
 	for (int i = k->nouter; i <= last; i++) {
+		if (i < last && k->size[i] == 1) /* collapsed: no index has it */
+			continue;
 		if (i == last && *pragma && may_force(k))
 			emit_line(e, "#pragma omp simd%s", pragma);
 		emit_line(e, "for (int i%d = 0; i%d < %ld; i%d++) {", i, i, (long)k->size[i], i);
@@ -166,15 +240,6 @@ open_row(Emit *e, const char *pragma)
 		opened++;
 	}
 	return opened;
-}
-
-static void
-close_loops(Emit *e, int n)
-{
-	while (n-- > 0) {
-		e->indent--;
-		emit_line(e, "}");
-	}
 }
 
 static void
@@ -189,16 +254,17 @@ put_stage(Emit *e, int stage)
 	put_accumulators(e, stage, &pragma);
 	int opened = open_row(e, e->outer_lane ? "" : pragma.s ? pragma.s : " ");
 	if (e->outer_lane) {
+		for (int i = 0; i < k->nval; i++)
+			if (need[i] && computed(k->val[i]) && is_single(e, k->val[i]))
+				put_value(e, k->val[i], false);
 		if (may_force(k))
 			emit_line(e, "#pragma omp simd");
-		emit_line(e, "for (int j = 0; j < %ld; j++) {", (long)k->size[k->nouter - 1]);
-		e->indent++;
+		open_block(e);
 		opened++;
-		emit_line(e, "const int i%d = j; (void)i%d;", k->nouter - 1, k->nouter - 1);
 	}
 	for (int i = 0; i < k->nval; i++) {
 		LVal *v = k->val[i];
-		if (need[i] && computed(v) && !(e->saved[i] && v->level < stage))
+		if (need[i] && computed(v) && !(e->saved[i] && v->level < stage) && !(e->outer_lane && is_single(e, v)))
 			put_value(e, v, e->saved[i]);
 	}
 	put_accumulate(e, stage);
@@ -239,6 +305,8 @@ row_place(Kernel *k)
 	Text t = {0};
 	int64_t stride = 1;
 	for (int i = k->naxis - 1; i >= k->nouter; i--) {
+		if (k->size[i] == 1)
+			continue;
 		text_printf(&t, stride == 1 ? "%si%d" : "%si%d * %ld", t.n ? " + " : "", i, (long)stride);
 		stride *= k->size[i];
 	}
@@ -247,93 +315,95 @@ row_place(Kernel *k)
 	return s;
 }
 
+/* The block of the last outer axis that piece o is, and the place of the axes before it. */
 static void
-reduce_body(Emit *e)
+put_block(Emit *e, int64_t blocks)
 {
 	Kernel *k = e->k;
-	int outer = k->nouter - e->k->serial;
-	int64_t places = k->outer / (k->serial ? k->size[k->nouter - 1] : 1);
-	if (k->serial) {
-		e->outer_lane = 1u << (k->nouter - 1);
+	int64_t size = k->size[k->nouter - 1], lanes = lanes_of(k);
+	if (blocks == 1) {
+		axis_lines(e, "o", 0, k->nouter - 1);
+		return;
 	}
-	if (k->outer * k->row >= PARALLEL && places > 1)
-		emit_line(e, "#pragma omp parallel for schedule(static)");
-	emit_line(e, "for (int o = 0; o < %ld; o++) {", (long)places);
-	e->indent++;
-	axis_lines(e, "o", 0, outer);
+	emit_line(e, "const int j0 = o %% %ld * %ld;", (long)blocks, (long)lanes);
+	if (size % lanes)
+		emit_line(e, "const int jn = %ld - j0 < %ld ? %ld - j0 : %ld;", (long)size, (long)lanes, (long)size, (long)lanes);
+	axis_lines(e, arena_printf(k->arena, "(o / %ld)", (long)blocks), 0, k->nouter - 1);
+}
+
+static void
+reduce_body(Emit *e, Launch *l)
+{
+	Kernel *k = e->k;
+	int64_t places = k->outer;
+	if (k->serial) {
+		int64_t size = k->size[k->nouter - 1], lanes = lanes_of(k), blocks = (size + lanes - 1) / lanes;
+		e->outer_lane = 1u << (k->nouter - 1);
+		open_pieces(e, l, places / size * blocks);
+		put_block(e, blocks);
+	} else {
+		open_pieces(e, l, places);
+		axis_lines(e, "o", 0, k->nouter);
+	}
 	e->lane = row_place(k);
 	put_saved(e);
 	for (int s = 0; s < k->nlevel; s++)
 		put_stage(e, s);
-	if (e->outer_lane) {
-		emit_line(e, "for (int j = 0; j < %ld; j++) {", (long)k->size[k->nouter - 1]);
-		e->indent++;
-		emit_line(e, "const int i%d = j; (void)i%d;", k->nouter - 1, k->nouter - 1);
-	}
+	if (e->outer_lane)
+		open_block(e);
 	for (int s = 0; s < k->nstore; s++)
 		if (!k->store[s].row)
 			put_store(e, &k->store[s]);
-	if (e->outer_lane)
-		close_loops(e, 1);
-	close_loops(e, 1);
+	close_loops(e, e->outer_lane ? 2 : 1);
 }
 
-/* No reduction: the last axis is walked inside; a single axis is cut among the threads. */
+/* No reduction: the last axis is walked inside; a single axis is cut into blocks. */
 static void
-map_body(Emit *e)
+map_body(Emit *e, Launch *l)
 {
 	Kernel *k = e->k;
 	int last = k->naxis - 1;
+	int64_t n = last < 0 ? 1 : k->size[last], places = k->outer / n;
+	bool block = places == 1 && n >= 2 * BLOCK && is_large(k);
 	e->lanes = last >= 0 ? 1u << last : 0;
-	if (last <= 0) {
-		int64_t n = last < 0 ? 1 : k->size[0];
-		for (int i = 0; i < k->nval; i++)
-			if (computed(k->val[i]) && !k->val[i]->axes)
-				put_value(e, k->val[i], false);
-		if (n >= PARALLEL || may_force(k))
-			emit_line(e, "#pragma omp%s%s%s", n >= PARALLEL ? " parallel for" : "", may_force(k) ? " simd" : "", n >= PARALLEL ? " schedule(static)" : "");
-		emit_line(e, "for (int i0 = 0; i0 < %ld; i0++) {", (long)n);
-		e->indent++;
-		for (int i = 0; i < k->nval; i++)
-			if (computed(k->val[i]) && k->val[i]->axes)
-				put_value(e, k->val[i], false);
-	} else {
-		if (k->outer >= PARALLEL)
-			emit_line(e, "#pragma omp parallel for schedule(static)");
-		emit_line(e, "for (int o = 0; o < %ld; o++) {", (long)(k->outer / k->size[last]));
-		e->indent++;
+	if (block)
+		l->grid = (int)((n + BLOCK - 1) / BLOCK);
+	else
+		open_pieces(e, l, places);
+	if (places > 1)
 		axis_lines(e, "o", 0, last);
-		for (int i = 0; i < k->nval; i++)
-			if (computed(k->val[i]) && !is_lane(e, k->val[i]))
-				put_value(e, k->val[i], false);
-		if (may_force(k))
-			emit_line(e, "#pragma omp simd");
-		emit_line(e, "for (int i%d = 0; i%d < %ld; i%d++) {", last, last, (long)k->size[last], last);
-		e->indent++;
-		for (int i = 0; i < k->nval; i++)
-			if (computed(k->val[i]) && is_lane(e, k->val[i]))
-				put_value(e, k->val[i], false);
-	}
+	for (int i = 0; i < k->nval; i++)
+		if (computed(k->val[i]) && !is_lane(e, k->val[i]))
+			put_value(e, k->val[i], false);
+	if (block)
+		emit_line(e, "const int start = (int)lo * %d, end = hi * %d < %ld ? (int)hi * %d : %ld;", BLOCK, BLOCK, (long)n, BLOCK, (long)n);
+	if (may_force(k))
+		emit_line(e, "#pragma omp simd");
+	if (block)
+		emit_line(e, "for (int i%d = start; i%d < end; i%d++) {", last, last, last);
+	else
+		emit_line(e, "for (int i%d = 0; i%d < %ld; i%d++) {", last < 0 ? 0 : last, last < 0 ? 0 : last, (long)n, last < 0 ? 0 : last);
+	e->indent++;
+	for (int i = 0; i < k->nval; i++)
+		if (computed(k->val[i]) && is_lane(e, k->val[i]))
+			put_value(e, k->val[i], false);
 	for (int s = 0; s < k->nstore; s++)
 		put_store(e, &k->store[s]);
-	close_loops(e, last <= 0 ? 1 : 2);
+	close_loops(e, block ? 1 : 2);
 }
 
 /* Rows of the result are cut among the threads; each walks all positions in order: sums do not depend on threads. */
 static void
-scatter_body(Emit *e)
+scatter_body(Emit *e, Launch *l)
 {
 	Kernel *k = e->k;
 	const Node *n = k->store[0].node;
 	int64_t count = node_count(n), width = count / (n->dim[0] ? n->dim[0] : 1);
 	int out = arg_index(k, n);
 	e->lanes = ~0u << k->nouter;
-	emit_line(e, "const int rows = %ld, parts = %d;", (long)n->dim[0], k->outer * k->row >= PARALLEL ? 16 : 1);
-	emit_line(e, "#pragma omp parallel for schedule(static)");
-	emit_line(e, "for (int part = 0; part < parts; part++) {");
-	e->indent++;
-	emit_line(e, "const int lo = (int)((int64_t)rows * part / parts), hi = (int)((int64_t)rows * (part + 1) / parts);");
-	emit_line(e, "memset(a%d + (int64_t)lo * %ld, 0, (size_t)(hi - lo) * %ld * sizeof *a%d);", out, (long)width, (long)width, out);
+	l->grid = is_large(k) ? PARTS : 1;
+	emit_line(e, "const int rows = %ld, first = (int)((int64_t)rows * lo / %d), end = (int)((int64_t)rows * hi / %d);", (long)n->dim[0], l->grid, l->grid);
+	emit_line(e, "memset(a%d + (int64_t)first * %ld, 0, (size_t)(end - first) * %ld * sizeof *a%d);", out, (long)width, (long)width, out);
 	emit_line(e, "for (int o = 0; o < %ld; o++) {", (long)k->outer);
 	e->indent++;
 	axis_lines(e, "o", 0, k->nouter);
@@ -343,7 +413,7 @@ scatter_body(Emit *e)
 	char *id = val_ref(e, k->id);
 	emit_line(e, "const int row = mm_id(%s, rows - 1);", id);
 	free(id);
-	emit_line(e, "if (row < lo || row >= hi) continue;");
+	emit_line(e, "if (row < first || row >= end) continue;");
 	for (int i = 0; i < k->nval; i++)
 		if (computed(k->val[i]) && !is_lane(e, k->val[i]) && e->place[i] == PL_NONE)
 			put_value(e, k->val[i], false);
@@ -355,22 +425,23 @@ scatter_body(Emit *e)
 	emit_line(e, "a%d[%s] += %s;", out, ix, v);
 	free(ix);
 	free(v);
-	close_loops(e, opened + 2);
+	close_loops(e, opened + 1);
 }
 
 void
-emit_kernel_c(Text *t, Kernel *k, const char *name)
+emit_kernel_c(Text *t, Kernel *k, const char *name, Launch *l)
 {
 	Emit e;
+	collapse_axes(k);
 	emit_init(&e, t, k, false);
-	text_printf(t, "void\n%s(void *const *arg)\n{\n", name);
+	text_printf(t, "void\n%s(void *const *arg, int64_t lo, int64_t hi)\n{\n", name);
 	e.indent = 1;
 	put_args(&e);
 	if (k->scatter)
-		scatter_body(&e);
+		scatter_body(&e, l);
 	else if (k->reduces)
-		reduce_body(&e);
+		reduce_body(&e, l);
 	else
-		map_body(&e);
+		map_body(&e, l);
 	text_puts(t, "}\n\n");
 }

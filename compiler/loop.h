@@ -255,6 +255,11 @@ bool gemm_match(const Fusion *f, Node *dot, const Layout *out, GemmCall *c);
 /* Does the dot's operand need a copy in plain order to be one? */
 bool gemm_operand_ok(const Fusion *f, Node *dot, int operand);
 
+/* ---- collapse.c ---- */
+
+/* For C: neighbouring axes that every index walks as one become one. Nothing may be interned in the kernel afterwards. */
+void collapse_axes(Kernel *k);
+
 /* ---- emit.c, emit_c.c, emit_cuda.c ---- */
 
 typedef struct Launch {
@@ -268,7 +273,7 @@ void emit_prelude_cuda(Text *t);
 bool emit_small_dot(Text *t, const GemmCall *c, const char *name, Launch *l);
 /* Positions by id: a kernel of one block (ops/kernels/prelude.cu, mm_sort). */
 void emit_sort_cuda(Text *t, const Node *n, const char *name, Launch *l);
-void emit_kernel_c(Text *t, Kernel *k, const char *name);
+void emit_kernel_c(Text *t, Kernel *k, const char *name, Launch *l); /* grid: pieces that threads share out */
 void emit_kernel_cuda(Text *t, Kernel *k, const char *name, Launch *l);
 
 #endif

@@ -1,8 +1,21 @@
-/* The CPU device's own parts: compiling C modules (cpu_build.c), matrix products (cpu_gemm.c). Private to it. */
+/* The CPU device's own parts: threads (cpu_pool.c), compiling C modules (cpu_build.c), matrix products (cpu_gemm.c). Private to it. */
 #ifndef CPU_API_H
 #define CPU_API_H
 
 #include "device_common.h"
+
+/* ---- cpu_pool.c ---- */
+
+#define MAX_POOL 4096
+
+typedef struct CpuPool CpuPool;
+typedef void PoolFn(void *ctx, int64_t lo, int64_t hi); /* does the pieces [lo, hi) */
+
+int cpu_pool_threads(void);                       /* one a core that the process may use; OMP_NUM_THREADS if that is set */
+CpuPool *cpu_pool_open(int threads, Err *e);      /* threads: 1 to MAX_POOL, the caller's among them; NULL on error */
+/* All pieces [0, n), each once, on the pool's threads; returns when they are done. One run at a time, from any thread. */
+void cpu_pool_run(CpuPool *p, PoolFn *fn, void *ctx, int64_t n);
+void cpu_pool_close(CpuPool *p);
 
 /* ---- cpu_build.c ---- */
 
@@ -42,6 +55,6 @@ typedef struct CpuGemm {
 
 bool cpu_blas_open(CpuBlas *b, Err *e); /* opens OpenBLAS once; later calls do nothing */
 bool cpu_gemm_prepare(CpuGemm *x, const PlanGemm *g, void *const *arg, const char *where, Err *e);
-void cpu_gemm_run(const CpuBlas *b, const CpuGemm *x, int threads);
+void cpu_gemm_run(const CpuBlas *b, const CpuGemm *x, CpuPool *p);
 
 #endif

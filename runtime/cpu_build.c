@@ -15,12 +15,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CALL_VERSION "cpu 1" /* of the kernel calling convention: void name(void *const *arg) */
+#define CALL_VERSION "cpu 2" /* of the kernel calling convention: void name(void *const *arg, int64_t lo, int64_t hi) */
 #define MAX_WORDS 16         /* in $CC, as in "ccache gcc" */
 
 /* No -ffast-math: NaN, infinity and the order of sums are part of the result. errno is not. No contraction to FMA: what it gives depends on what stands
    beside a product, and a value that is computed twice must be the same both times. */
-static const char *const flags[] = {"-std=c17", "-O3", "-fopenmp", "-fno-math-errno", "-ffp-contract=off", "-fPIC", "-shared", "-w"};
+static const char *const flags[] = {"-std=c17", "-O3", "-fopenmp-simd", "-DMM_SIMD", "-fno-math-errno", "-ffp-contract=off", "-fPIC", "-shared", "-w"};
 
 typedef struct Job {
 	uint32_t module;

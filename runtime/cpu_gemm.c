@@ -1,7 +1,7 @@
-/* Matrix products on the CPU: OpenBLAS on tiles of C, the tiles spread over OpenMP threads.
+/* Matrix products on the CPU: OpenBLAS on tiles of C, the tiles spread over the device's threads.
 
-   Why not OpenBLAS's own threads: they are a second pool that fights with OpenMP's, whose threads still spin after a kernel (seen
-   on 2 cores with 0.3.21: 512x128x1024 after an OpenMP loop 6.1 ms, in tiles 0.6 ms; alone, tiles are never slower), they pay nothing
+   Why not OpenBLAS's own threads: they are a second pool that fights with the device's, which still look for work after a kernel (seen
+   on 2 cores with 0.3.21 and OpenMP: 512x128x1024 after a loop 6.1 ms, in tiles 0.6 ms; alone, tiles are never slower), they pay nothing
    for batches of small matrices, and what they add in which order depends on their number. Small products need no kernel of
    our own: a call on one thread costs 0.2 us, a 32x32x32 product 1.1 us.
 
@@ -15,7 +15,6 @@
 #include <cblas.h>
 #include <dlfcn.h>
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,22 +120,28 @@ run_tile(__typeof__(&cblas_sgemm) sgemm, const CpuGemm *x, int64_t tile)
 		finish_tile(x, c, x->bias ? x->bias + j : NULL, rows, cols);
 }
 
+typedef struct Product {
+	const CpuGemm *x;
+	__typeof__(&cblas_sgemm) sgemm;
+} Product;
+
+static void
+run_tiles(void *ctx, int64_t lo, int64_t hi)
+{
+	const Product *p = ctx;
+	for (int64_t t = lo; t < hi; t++)
+		run_tile(p->sgemm, p->x, t);
+}
+
 void
-cpu_gemm_run(const CpuBlas *b, const CpuGemm *x, int threads)
+cpu_gemm_run(const CpuBlas *b, const CpuGemm *x, CpuPool *pool)
 {
 	const PlanGemm *g = &x->g;
-	__typeof__(&cblas_sgemm) sgemm = (__typeof__(&cblas_sgemm))b->sgemm;
-	int64_t tiles = x->nm * x->nn * g->batch0 * g->batch1;
-	double flops = 2.0 * (double)g->m * (double)g->n * (double)g->k * (double)g->batch0 * (double)g->batch1;
-	int64_t chunk = tiles / ((int64_t)threads * 8);
-	if (chunk < 1)
-		chunk = 1;
-	if (tiles == 1 || threads == 1 || flops < MIN_PARALLEL_FLOPS) {
-		for (int64_t t = 0; t < tiles; t++)
-			run_tile(sgemm, x, t);
-		return;
-	}
-#pragma omp parallel for schedule(dynamic, chunk) num_threads(threads)
-	for (int64_t t = 0; t < tiles; t++)
-		run_tile(sgemm, x, t);
+	Product p = {x, (__typeof__(&cblas_sgemm))b->sgemm};
+	int64_t batch = g->batch0 * g->batch1, tiles = x->nm * x->nn * batch;
+	double flops = 2.0 * (double)g->m * (double)g->n * (double)g->k * (double)batch;
+	if (flops < MIN_PARALLEL_FLOPS)
+		run_tiles(&p, 0, tiles);
+	else
+		cpu_pool_run(pool, run_tiles, &p, tiles);
 }

@@ -1,10 +1,9 @@
-/* The CPU device: kernels are C modules with OpenMP loops inside, matrix products are OpenBLAS tiles.
-   A program is an array of resolved instructions; running it is one loop. */
+/* The CPU device: kernels are C functions that compute a range of their pieces, matrix products are OpenBLAS tiles; both are spread
+   over the threads of a pool. A program is an array of resolved instructions; running it is one loop. */
 #define _GNU_SOURCE
 #include "cpu_api.h"
 
 #include <dlfcn.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,15 +16,17 @@
 typedef struct Cpu {
 	Device base;
 	int threads;
+	CpuPool *pool;
 	CpuBuilder builder;
 	CpuBlas blas;
 } Cpu;
 
-typedef void (*KernelFn)(void *const *arg);
+typedef void (*KernelFn)(void *const *arg, int64_t lo, int64_t hi); /* pieces [lo, hi) of all */
 
 typedef struct CpuOp {
 	uint32_t kind; /* InstrKind */
 	KernelFn fn;
+	int64_t pieces; /* of a kernel */
 	void **arg;
 	size_t bytes; /* of a copy or zero */
 	CpuGemm gemm;
@@ -113,36 +114,36 @@ cpu_release(Device *d, void *p)
 	free(raw);
 }
 
+typedef struct Move {
+	char *dst;
+	const char *src; /* NULL: zeros */
+	size_t n;
+} Move;
+
 static void
-copy_bytes(char *dst, const char *src, size_t n, int threads)
+move_chunks(void *ctx, int64_t lo, int64_t hi)
 {
-	if (n <= COPY_CHUNK || threads == 1) {
-		memmove(dst, src, n);
-		return;
-	}
-#pragma omp parallel for num_threads(threads)
-	for (size_t i = 0; i < n; i += COPY_CHUNK)
-		memcpy(dst + i, src + i, n - i < COPY_CHUNK ? n - i : COPY_CHUNK);
+	const Move *m = ctx;
+	size_t from = (size_t)lo * COPY_CHUNK, to = (size_t)hi * COPY_CHUNK;
+	size_t n = (to < m->n ? to : m->n) - from;
+	if (m->src)
+		memmove(m->dst + from, m->src + from, n); /* copies that overlap are of one chunk: plan_verify.c */
+	else
+		memset(m->dst + from, 0, n);
 }
 
 static void
-zero_bytes(char *dst, size_t n, int threads)
+move_bytes(const Cpu *c, void *dst, const void *src, size_t n)
 {
-	if (n <= COPY_CHUNK || threads == 1) {
-		memset(dst, 0, n);
-		return;
-	}
-#pragma omp parallel for num_threads(threads)
-	for (size_t i = 0; i < n; i += COPY_CHUNK)
-		memset(dst + i, 0, n - i < COPY_CHUNK ? n - i : COPY_CHUNK);
+	if (n)
+		cpu_pool_run(c->pool, move_chunks, &(Move){dst, src, n}, (int64_t)((n + COPY_CHUNK - 1) / COPY_CHUNK));
 }
 
 static bool
 cpu_transfer(Device *d, void *dst, const void *src, size_t n, Err *e)
 {
 	(void)e;
-	if (n)
-		copy_bytes(dst, src, n, ((Cpu *)d)->threads);
+	move_bytes((Cpu *)d, dst, src, n);
 	return true;
 }
 
@@ -155,6 +156,7 @@ find_kernel(const PlanKernel *k, void *const *handle, CpuOp *op, const char *whe
 	if (!p)
 		return fail(e, "%s: kernel %s is not in the source of its module", where, k->name);
 	memcpy(&op->fn, &p, sizeof p);
+	op->pieces = k->grid;
 	return true;
 }
 
@@ -213,14 +215,21 @@ cpu_prepare(Device *d, const PlanTargetset *s, const PlanProgram *p, const Bindi
 	return x;
 }
 
+static void
+run_pieces(void *ctx, int64_t lo, int64_t hi)
+{
+	const CpuOp *op = ctx;
+	op->fn(op->arg, lo, hi);
+}
+
 static inline void
 run_op(const Cpu *c, const CpuOp *op)
 {
 	switch (op->kind) {
-	case I_KERNEL: op->fn(op->arg); break;
-	case I_GEMM: cpu_gemm_run(&c->blas, &op->gemm, c->threads); break;
-	case I_COPY: copy_bytes(op->arg[0], op->arg[1], op->bytes, c->threads); break;
-	case I_ZERO: zero_bytes(op->arg[0], op->bytes, c->threads); break;
+	case I_KERNEL: cpu_pool_run(c->pool, run_pieces, (void *)op, op->pieces); break;
+	case I_GEMM: cpu_gemm_run(&c->blas, &op->gemm, c->pool); break;
+	case I_COPY: move_bytes(c, op->arg[0], op->arg[1], op->bytes); break;
+	case I_ZERO: move_bytes(c, op->arg[0], NULL, op->bytes); break;
 	}
 }
 
@@ -255,7 +264,6 @@ cpu_run(Device *d, Exec *x, int64_t times, Err *e)
 {
 	Cpu *c = (Cpu *)d;
 	(void)e;
-	omp_set_num_threads(c->threads); /* belongs to the calling thread, which may be a new one */
 	for (int64_t t = 0; t < times; t++)
 		for (uint32_t i = 0; i < x->nop; i += 1 + x->op[i].inside) {
 			if (x->op[i].kind == I_LOOP)
@@ -279,7 +287,6 @@ static bool
 cpu_step(Device *d, Exec *x, uint32_t i, Err *e)
 {
 	(void)e;
-	omp_set_num_threads(((Cpu *)d)->threads);
 	run_op((Cpu *)d, &x->op[i]);
 	return true;
 }
@@ -292,7 +299,6 @@ cpu_profile(Device *d, Exec *x, int times, InstrTime *t, Err *e)
 	if (times < 1)
 		times = 1;
 	double *sec = xcalloc((size_t)times, sizeof *sec);
-	omp_set_num_threads(c->threads);
 	int64_t often = 1;
 	for (uint32_t i = 0, end = 0; i < x->nop; i++) {
 		if (x->op[i].kind == I_LOOP) {
@@ -321,6 +327,7 @@ cpu_close(Device *d)
 	Cpu *c = (Cpu *)d;
 	if (!c)
 		return;
+	cpu_pool_close(c->pool);
 	cpu_build_close(&c->builder);
 	free(c); /* OpenBLAS stays loaded: its threads and buffers are the process's */
 }
@@ -347,12 +354,16 @@ describe(Cpu *c)
 Device *
 device_cpu_open(int threads, Err *e)
 {
-	if (threads < 0 || threads > 4096) {
-		fail(e, "%d threads: give 1 to 4096, or 0 for one a core", threads);
+	if (threads < 0 || threads > MAX_POOL) {
+		fail(e, "%d threads: give 1 to %d, or 0 for one a core", threads, MAX_POOL);
 		return NULL;
 	}
 	Cpu *c = xcalloc(1, sizeof *c);
-	c->threads = threads ? threads : omp_get_max_threads();
+	c->threads = threads ? threads : cpu_pool_threads();
+	if (!(c->pool = cpu_pool_open(c->threads, e))) {
+		free(c);
+		return NULL;
+	}
 	c->base = (Device){.name = "cpu", .alloc = cpu_alloc, .release = cpu_release, .upload = cpu_transfer, .download = cpu_transfer,
 	                   .memory = cpu_memory, .prepare = cpu_prepare, .run = cpu_run, .sync = cpu_sync, .step = cpu_step, .profile = cpu_profile,
 	                   .drop = cpu_drop, .close = cpu_close};

@@ -166,10 +166,10 @@ typedef enum Init { INIT_CONST, INIT_NORMAL, INIT_UNIFORM, INIT_ORTHOGONAL } Ini
 	F(STR, source)                                                                              \
 	L(PlanCubin, cubin)
 #define PLAN_KERNEL(F, L)                                                                           \
-	F(STR, name)   /* C: void name(void *const *arg); CUDA: __global__ void name(T *, ...) */   \
+	F(STR, name)   /* C: void name(void *const *arg, int64_t lo, int64_t hi); CUDA: __global__ .. */ \
 	F(U32, module)                                                                              \
-	F(U32, grid)   /* CUDA blocks */                                                            \
-	F(U32, block)  /* CUDA threads a block */                                                   \
+	F(U32, grid)   /* CUDA: blocks; CPU: pieces that threads share out */                       \
+	F(U32, block)  /* CUDA threads a block; CPU: 1 */                                           \
 	F(U32, smem)   /* dynamic shared memory, bytes */
 
 typedef enum Epilogue { EPI_NONE = 0, EPI_BIAS = 1, EPI_RELU = 2, EPI_GELU = 4 } Epilogue;

@@ -440,8 +440,7 @@ check_kernel(Check *c, const PlanKernel *k)
 		return bad(c, "kernel name \"%.100s\" is not a C identifier", k->name);
 	if (k->module >= c->set->nmodule)
 		return bad(c, "kernel %.100s is in module %" PRIu32 " of %" PRIu32, k->name, k->module, c->set->nmodule);
-	if (strcmp(c->set->target, "cpu") && /* a C kernel has no grid */
-	    (k->grid < 1 || k->grid > INT32_MAX || k->block < 1 || k->block > MAX_THREADS || k->smem > MAX_SMEM))
+	if (k->grid < 1 || k->grid > INT32_MAX || k->block < 1 || k->block > MAX_THREADS || k->smem > MAX_SMEM)
 		return bad(c, "kernel %.100s: grid %" PRIu32 ", block %" PRIu32 ", shared memory %" PRIu32
 		              ": the limits are 2^31-1, %d, %d", k->name, k->grid, k->block, k->smem, MAX_THREADS, MAX_SMEM);
 	return true;

@@ -1,6 +1,7 @@
 /* The devices behind runtime/device.h, each given the same hand-made programs. Usage: device_test [cpu|cuda ...];
    without arguments both. A device that cannot be opened counts as skipped, except the CPU. */
 #define _GNU_SOURCE
+#include "../runtime/cpu_api.h"
 #include "../runtime/cuda_api.h"
 
 #include <ftw.h>
@@ -109,10 +110,10 @@ prog_free(Prog *g, Device *d)
 #define N 1000 /* no multiple of a block */
 
 static const char kernels_c[] = "#include <stdint.h>\n"
-                                "void saxpy(void *const *arg) {\n\tconst float *x = arg[0]; float *y = arg[1];\n"
-                                "#pragma omp parallel for\n\tfor (int i = 0; i < 1000; i++) y[i] += 2 * x[i];\n}\n";
+                                "void saxpy(void *const *arg, int64_t lo, int64_t hi) {\n\tconst float *x = arg[0]; float *y = arg[1];\n"
+                                "\tfor (int64_t i = lo * 256; i < hi * 256 && i < 1000; i++) y[i] += 2 * x[i];\n}\n";
 static const char count_c[] = "#include <stdint.h>\n"
-                              "void count(void *const *arg) { int32_t *n = arg[0]; n[0] += 1; }\n";
+                              "void count(void *const *arg, int64_t lo, int64_t hi) { int32_t *n = arg[0]; n[0] += 1; }\n";
 static const char kernels_cu[] =
 	"extern \"C\" __global__ void saxpy(const float *x, float *y) {\n\tint i = blockIdx.x * blockDim.x + threadIdx.x;\n"
 	"\tif (i < 1000) y[i] += 2 * x[i];\n}\n";
@@ -524,6 +525,42 @@ test_threads(void)
 	free(t);
 }
 
+typedef struct Pieces {
+	int count[300];
+	int late; /* microseconds that the first piece takes */
+} Pieces;
+
+static void
+count_pieces(void *ctx, int64_t lo, int64_t hi)
+{
+	Pieces *p = ctx;
+	if (lo == 0 && p->late)
+		usleep((useconds_t)p->late);
+	for (int64_t i = lo; i < hi; i++)
+		p->count[i]++;
+}
+
+/* Each piece of a run is done once and before the run returns, whether threads are at work, look for it or sleep. */
+static void
+test_pool(int threads, int runs)
+{
+	Err e = {0};
+	CpuPool *pool = cpu_pool_open(threads, &e);
+	int wrong = 0;
+	CHECK(pool != NULL, "%s", e.msg);
+	for (int r = 0; pool && r < runs; r++) {
+		Pieces p = {.late = r % 1000 == 1 ? 300 : 0};
+		int n = r % 7 ? r * 37 % 300 : r % 3;
+		if (r % 1000 == 0)
+			usleep(300);
+		cpu_pool_run(pool, count_pieces, &p, n);
+		for (int i = 0; i < 300; i++)
+			wrong += p.count[i] != (i < n);
+	}
+	CHECK(!wrong, "%d threads: %d pieces are not done once", threads, wrong);
+	cpu_pool_close(pool);
+}
+
 static uint16_t
 to_bf16(float x)
 {
@@ -900,6 +937,9 @@ main(int argc, char **argv)
 		test_device(d);
 		if (cpu) {
 			test_threads();
+			test_pool(1, 100);
+			test_pool(2, 20000);
+			test_pool(7, 5000); /* more than cores: nobody waits for who has not begun */
 			test_compiler(dir);
 		}
 	}

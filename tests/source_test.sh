@@ -36,6 +36,12 @@ for f in cpu_0.c cuda_0.cu; do
 	grep -q 'i2 + i4.*i2 + i4.*?' <<<"$windows" && bad "$f: a condition twice: $windows" || ok
 done
 
+# Axes that every index walks as one are one loop: the pixels of a picture [28, 28, 1].
+"$mmc" models/vae.yaml --target cpu --emit-src "$tmp" -o "$tmp/plan.bin" || bad 'mmc fails'
+grep -q '< 784; ' "$tmp/cpu_0.c" && ok || bad 'cpu_0.c: no loop over 784 pixels'
+loops=$(grep -E '< 28; ' "$tmp/cpu_0.c")
+[ -z "$loops" ] && ok || bad "cpu_0.c: $loops"
+
 # A batch norm sums twice over its rows, and its gradient twice: the factors of a channel stand outside of the sums, which are then
 # those of the parameters' gradients.
 sums=$("$mmc" models/cnn.yaml --target cpu -d c -o "$tmp/plan.bin" 2>&1 | grep -c 'reduce_sum(.*at=\[0, 1, 2\]')

@@ -325,7 +325,7 @@ MM_INLINE int32_t mm_mini(int32_t a, int32_t b) { return a < b ? a : b; }
 MM_INLINE uint32_t mm_minu(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 /* reduction(mm_max:v): what reduction(max:v) is not, for it may lose NaN. */
-#ifdef _OPENMP
+#if defined(_OPENMP) || defined(MM_SIMD)
 #pragma omp declare reduction(mm_max : float, int32_t, uint32_t : omp_out = mm_max(omp_in, omp_out)) initializer(omp_priv = omp_orig)
 #endif
 
