@@ -218,6 +218,8 @@ put_prim(Emit *e, Text *t, const LVal *v)
 	bool isint = v->dt == DT_I32 && (v->node->op == P_div || v->node->op == P_mod);
 	if (isint)
 		s = v->node->op == P_div ? "mm_idiv($0, $1)" : "mm_imod($0, $1)";
+	if (e->masks && v->node->op == P_select && v->dt == DT_F32)
+		s = "mm_choose($0, $1, $2)";
 	if (v->node->op == P_cast) {
 		s = v->dt == DT_BOOL ? "($0 != 0)" : "$0";
 		text_printf(t, "(%s)", ctype(v->dt));

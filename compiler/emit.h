@@ -22,6 +22,7 @@ typedef struct Emit {
 	unsigned outer_lane;/* C, serial: the outer axis walked inside */
 	Place *place;       /* by value id */
 	bool *saved;        /* by value id: used in a later stage than its own */
+	bool masks;         /* C: choices by masks, which cannot be mispredicted */
 	const char *lane;   /* subscript of saved values */
 	const char *column; /* CUDA: subscript of shared ones */
 	bool *ahead;        /* CUDA, by value id: loaded a row ahead, into n12; or NULL */

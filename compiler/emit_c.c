@@ -12,6 +12,8 @@
 #define KEEP_COST 8      /* instructions below which a value of the row is computed again */
 #define PARALLEL 131072  /* operations from which threads pay */
 #define BLOCK 4096       /* elements of a piece, where a single axis is cut */
+#define SHORT 32         /* places below which an inner loop is not made of vectors: there a choice would be a branch */
+#define PIECES 64        /* of a kernel: enough to be shared out */
 #define PARTS 16         /* of a scatter's rows: each walks all positions */
 #define LANES 256        /* of a serial kernel's block: its accumulators stay in the nearest cache */
 
@@ -63,7 +65,7 @@ is_large(const Kernel *k)
 	return work >= PARALLEL;
 }
 
-/* The loop over all pieces, or over those that the thread is given. */
+/* The loop over n pieces: all, or those that the thread is given. */
 static void
 open_pieces(Emit *e, Launch *l, int64_t n)
 {
@@ -74,6 +76,27 @@ open_pieces(Emit *e, Launch *l, int64_t n)
 	else
 		emit_line(e, "for (int o = 0; o < %ld; o++) {", (long)n);
 	e->indent++;
+}
+
+/* Loops over axes [0, n): so many of the first as make enough pieces, then one loop for each of the others; their number. */
+static int
+open_places(Emit *e, Launch *l, int n)
+{
+	Kernel *k = e->k;
+	int lead = 0, opened = 1;
+	int64_t pieces = 1;
+	while (lead < n && pieces < PIECES)
+		pieces *= k->size[lead++];
+	open_pieces(e, l, pieces);
+	axis_lines(e, "o", 0, lead);
+	for (int i = lead; i < n; i++) {
+		if (k->size[i] == 1)
+			continue;
+		emit_line(e, "for (int i%d = 0; i%d < %ld; i%d++) {", i, i, (long)k->size[i], i);
+		e->indent++;
+		opened++;
+	}
+	return opened;
 }
 
 static bool
@@ -321,10 +344,6 @@ put_block(Emit *e, int64_t blocks)
 {
 	Kernel *k = e->k;
 	int64_t size = k->size[k->nouter - 1], lanes = lanes_of(k);
-	if (blocks == 1) {
-		axis_lines(e, "o", 0, k->nouter - 1);
-		return;
-	}
 	emit_line(e, "const int j0 = o %% %ld * %ld;", (long)blocks, (long)lanes);
 	if (size % lanes)
 		emit_line(e, "const int jn = %ld - j0 < %ld ? %ld - j0 : %ld;", (long)size, (long)lanes, (long)size, (long)lanes);
@@ -335,15 +354,15 @@ static void
 reduce_body(Emit *e, Launch *l)
 {
 	Kernel *k = e->k;
-	int64_t places = k->outer;
-	if (k->serial) {
-		int64_t size = k->size[k->nouter - 1], lanes = lanes_of(k), blocks = (size + lanes - 1) / lanes;
+	int64_t size = k->nouter ? k->size[k->nouter - 1] : 1, blocks = k->serial ? (size + lanes_of(k) - 1) / lanes_of(k) : 1;
+	int opened = 1;
+	if (k->serial)
 		e->outer_lane = 1u << (k->nouter - 1);
-		open_pieces(e, l, places / size * blocks);
+	if (blocks > 1) {
+		open_pieces(e, l, k->outer / size * blocks);
 		put_block(e, blocks);
 	} else {
-		open_pieces(e, l, places);
-		axis_lines(e, "o", 0, k->nouter);
+		opened = open_places(e, l, k->nouter - k->serial);
 	}
 	e->lane = row_place(k);
 	put_saved(e);
@@ -354,7 +373,7 @@ reduce_body(Emit *e, Launch *l)
 	for (int s = 0; s < k->nstore; s++)
 		if (!k->store[s].row)
 			put_store(e, &k->store[s]);
-	close_loops(e, e->outer_lane ? 2 : 1);
+	close_loops(e, opened + (e->outer_lane != 0));
 }
 
 /* No reduction: the last axis is walked inside; a single axis is cut into blocks. */
@@ -362,16 +381,14 @@ static void
 map_body(Emit *e, Launch *l)
 {
 	Kernel *k = e->k;
-	int last = k->naxis - 1;
-	int64_t n = last < 0 ? 1 : k->size[last], places = k->outer / n;
-	bool block = places == 1 && n >= 2 * BLOCK && is_large(k);
-	e->lanes = last >= 0 ? 1u << last : 0;
+	int last = k->naxis > 0 ? k->naxis - 1 : 0, opened = 1;
+	int64_t n = k->naxis ? k->size[last] : 1;
+	bool block = k->outer == n && n >= 2 * BLOCK && is_large(k);
+	e->lanes = k->naxis ? 1u << last : 0;
 	if (block)
 		l->grid = (int)((n + BLOCK - 1) / BLOCK);
 	else
-		open_pieces(e, l, places);
-	if (places > 1)
-		axis_lines(e, "o", 0, last);
+		opened += open_places(e, l, last);
 	for (int i = 0; i < k->nval; i++)
 		if (computed(k->val[i]) && !is_lane(e, k->val[i]))
 			put_value(e, k->val[i], false);
@@ -382,14 +399,14 @@ map_body(Emit *e, Launch *l)
 	if (block)
 		emit_line(e, "for (int i%d = start; i%d < end; i%d++) {", last, last, last);
 	else
-		emit_line(e, "for (int i%d = 0; i%d < %ld; i%d++) {", last < 0 ? 0 : last, last < 0 ? 0 : last, (long)n, last < 0 ? 0 : last);
+		emit_line(e, "for (int i%d = 0; i%d < %ld; i%d++) {", last, last, (long)n, last);
 	e->indent++;
 	for (int i = 0; i < k->nval; i++)
 		if (computed(k->val[i]) && is_lane(e, k->val[i]))
 			put_value(e, k->val[i], false);
 	for (int s = 0; s < k->nstore; s++)
 		put_store(e, &k->store[s]);
-	close_loops(e, block ? 1 : 2);
+	close_loops(e, opened);
 }
 
 /* Rows of the result are cut among the threads; each walks all positions in order: sums do not depend on threads. */
@@ -434,6 +451,8 @@ emit_kernel_c(Text *t, Kernel *k, const char *name, Launch *l)
 	Emit e;
 	collapse_axes(k);
 	emit_init(&e, t, k, false);
+	int lane = k->serial ? k->nouter - 1 : k->naxis - 1;
+	e.masks = lane >= 0 && k->size[lane] < SHORT;
 	text_printf(t, "void\n%s(void *const *arg, int64_t lo, int64_t hi)\n{\n", name);
 	e.indent = 1;
 	put_args(&e);

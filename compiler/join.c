@@ -70,24 +70,42 @@ drop_stores(Fusion *f, int r, const bool *must)
 	}
 }
 
-/* One kernel of both, or both as they were. must: NULL, or what stays stored, while the rest that only they read does not. */
+/* Loads of a region's kernel that are more than one element. */
+static int
+loads_of(const Fusion *f, int r)
+{
+	Arena scratch = {0};
+	Kernel *k = kernel_lower(&scratch, f, r, NULL);
+	int n = 0;
+	for (int i = 0; i < k->nval; i++)
+		n += k->val[i]->kind == LV_LOAD && k->val[i]->axes;
+	arena_free(&scratch);
+	return n;
+}
+
+/* One kernel of both, or both as they were. must: NULL, or what stays stored, while the rest that only they read does not.
+   loads: 0, or how many the kernel must be below. */
 static bool
-try_both(Fusion *f, int a, int b, const bool *must)
+try_both(Fusion *f, int a, int b, const bool *must, int loads)
 {
 	Before x = remember(f, a, b);
 	merge_regions(f, a, b);
 	if (must)
 		drop_stores(f, a, must);
-	if (!try_region(f, a))
+	if (!try_region(f, a) && (!loads || loads_of(f, a) < loads))
 		return true;
 	restore(f, a, b, &x);
 	return false;
 }
 
+/* On a CPU two kernels are one only if that reads something once in place of twice: over as many elements, but in another order
+   (windows of a picture and its places), they are two whose inner loops are plain. A GPU saves a launch. */
 bool
 try_merge(Fusion *f, int a, int b)
 {
-	return f->region[a].nnode + f->region[b].nnode <= MOST && !reaches(f, a, b) && !reaches(f, b, a) && try_both(f, a, b, NULL);
+	if (f->region[a].nnode + f->region[b].nnode > MOST || reaches(f, a, b) || reaches(f, b, a))
+		return false;
+	return try_both(f, a, b, NULL, f->cuda ? 0 : loads_of(f, a) + loads_of(f, b));
 }
 
 /* b reads what a stores: one kernel, if nothing else lies between them. */
@@ -104,7 +122,7 @@ try_chain(Fusion *f, int a, int b, const bool *must)
 			if (next[k] != a && next[k] != b && reaches(f, next[k], b))
 				return false;
 	}
-	return try_both(f, a, b, must);
+	return try_both(f, a, b, must, 0);
 }
 
 int64_t

@@ -428,16 +428,17 @@ space_of(const Node *n)
 
 /* Merged axes are walked as what they were: their places are the same, and no index of the operand divides. Of the innermost
    ones so many stay merged that the loop is no short one, and of whole vectors where it was:
-     [64, 32, 32, 3 * 3 * 16] -> [64, 32, 32, 3, 3, 16],  [64, 32, 32, 3 * 3 * 3] -> [64, 32, 32, 3, 3 * 3]  */
+     [64, 32, 32, 3 * 3 * 16] -> [64, 32, 32, 3, 3, 16],  [64, 32, 32, 3 * 3 * 3] -> [64, 32, 32, 3, 3 * 3]
+   For C, where a division costs more than a short loop, none does (but see collapse.c). */
 static void
-unmerge(Extent *s, const Node *n)
+unmerge(Extent *s, const Node *n, bool cuda)
 {
 	if (s->nsum || n->op != P_reshape || !n->nd || !n->in[0]->nd)
 		return;
 	const Node *x = n->in[0];
 	int nd = 0, last = x->nd - 1;
 	int64_t inner = x->dim[last], whole = n->dim[n->nd - 1];
-	while (last > 0 && (inner < 8 || (inner % 4 && whole % 4 == 0)))
+	while (cuda && last > 0 && (inner < 8 || (inner % 4 && whole % 4 == 0)))
 		inner *= x->dim[--last];
 	for (int i = 0; i < last; i++)
 		if (x->dim[i] > 1)
@@ -651,6 +652,21 @@ check_in_place(Kernel *k)
 	}
 }
 
+/* Is what is stored computed at other places, too, than where it is stored? */
+static bool
+computed_elsewhere(Kernel *k)
+{
+	for (int s = 0; s < k->nstore; s++) {
+		const Node *n = k->store[s].node;
+		const Ix **at = value_index(k, n);
+		for (size_t i = 0; i < LEN(k->memo); i++)
+			for (Memo *m = k->memo[i]; m; m = m->next)
+				if (m->node == n && memcmp(m->idx, at, (size_t)n->nd * sizeof *at))
+					return true;
+	}
+	return false;
+}
+
 /* Limits that keep a kernel a good one. */
 static void
 check_shape(Kernel *k)
@@ -664,6 +680,8 @@ check_shape(Kernel *k)
 		give_up(k, "the row is walked by one thread");
 	if (k->narg > 28)
 		give_up(k, "too many arguments");
+	if (!k->fusion->cuda && computed_elsewhere(k)) /* as windows of a picture, and its places: two plain loops are faster */
+		give_up(k, "it is stored in another order than it is read in");
 	if (k->reduces && k->nreduce == 0)
 		give_up(k, "no reduction left");
 	if (k->nreduce > 8)
@@ -772,7 +790,7 @@ lower_loop(Kernel *k, const Region *r)
 			stored = out;
 		}
 		if (space.count == s.count)
-			unmerge(&space, r->node[i]);
+			unmerge(&space, r->node[i], k->fusion->cuda);
 	}
 	if (k->fusion->cuda)
 		mixed_space(k, r, &space);

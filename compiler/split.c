@@ -3,6 +3,7 @@
      reduce_sum(x[1024, 32, 128], 0 1) -> [128]
        = reduce_sum(reduce_sum(reshape(x, [256, 4, 32, 128]), 1 2) -> [256, 128], 0)
 
+   On a CPU so do products of few results: dot(a[k, m], b[k, n]) = reduce_sum(dot(a[p, k/p, m], b[p, k/p, n]) -> [p, m, n], 0).
    On a GPU, scatter_add(ids, g) = row_sum(s, g, run_sum(s, g)), s = sort(ids).
    The parts are fixed by the shape, so reruns are bitwise equal. Needs: contract (what is left are real reductions). */
 #include <string.h>
@@ -13,6 +14,10 @@
 #define COLUMN_LIMIT 256  /* that a thread, or a few, sum well */
 #define WARPS 2112        /* that keep a GPU busy with products */
 #define RESULTS 2048      /* of one */
+#define PARTS 16          /* of a long product on a CPU */
+#define FEW 65536         /* results of a product whose tiles would pack more than they multiply */
+#define LONG (1 << 22)    /* multiplications that are worth more than one core */
+#define PART 256          /* multiplications of a result that make up for storing it and adding it up */
 #define SMALL (1 << 20)    /* multiplications that take a GPU no longer than a call of its library */
 #define PLACES 32768      /* results that fill a CPU's vectors and threads; a GPU takes twice as many */
 
@@ -54,21 +59,14 @@ outermost_summed(const Node *x, const int64_t *label, const Node *n, int64_t *si
 	return -1;
 }
 
-/* A product over windows with few results and long sums (the gradient of a convolution by its weights) has too few blocks: the
-   outermost summed dims are cut into parts, a product each. */
+/* The product with its summed label `cut`, of this size, in parts: a product each, side by side in the result's first dim. */
 static Node *
-split_product(Graph *to, Node *n, int64_t want)
+cut_product(Graph *to, Node *n, int64_t cut, int64_t size, int64_t parts)
 {
 	Node *x[2];
-	int side = product_windowed(n->in[0]) ? 0 : 1;
 	const int64_t *label[] = {dot_labels(n, 0), dot_labels(n, 1)}, *out = dot_labels(n, 2);
-	int64_t at[3 * MAXDIM], fresh = 0, size, cut = outermost_summed(n->in[side], label[side], n, &size);
+	int64_t at[3 * MAXDIM], fresh = 0;
 	int k = 0;
-	if (!product_windowed(n->in[side]) || cut < 0 || want < 2 || n->in[0]->nd == MAXDIM || n->in[1]->nd == MAXDIM || n->nd == MAXDIM)
-		return n;
-	int64_t parts = want < size ? want : size;
-	while (size % parts)
-		parts++;
 	for (int i = 0; i < n->nat; i++)
 		fresh = n->at[i] >= fresh ? n->at[i] + 1 : fresh;
 	for (int s = 0; s < 2; s++) {
@@ -90,8 +88,22 @@ split_product(Graph *to, Node *n, int64_t want)
 	at[k++] = fresh;
 	for (int i = 0; i < n->nd; i++)
 		at[k++] = out[i];
-	Node *y = node_new(to, P_dot, n->dt, x, 2, NULL, 0, at, k, 0);
-	return split_product(to, y, want / parts);
+	return node_new(to, P_dot, n->dt, x, 2, NULL, 0, at, k, 0);
+}
+
+/* A product over windows with few results and long sums (the gradient of a convolution by its weights) has too few blocks: the
+   outermost summed dims are cut into parts, a product each. */
+static Node *
+split_product(Graph *to, Node *n, int64_t want)
+{
+	int side = product_windowed(n->in[0]) ? 0 : 1;
+	int64_t size, cut = outermost_summed(n->in[side], dot_labels(n, side), n, &size);
+	if (!product_windowed(n->in[side]) || cut < 0 || want < 2 || n->in[0]->nd == MAXDIM || n->in[1]->nd == MAXDIM || n->nd == MAXDIM)
+		return n;
+	int64_t parts = want < size ? want : size;
+	while (size % parts)
+		parts++;
+	return split_product(to, cut_product(to, n, cut, size, parts), want / parts);
 }
 
 static Node *
@@ -105,10 +117,36 @@ split_sum(Graph *to, Node *n, Node **in)
 	return y == d ? d : mk_reduce(to, P_reduce_sum, y, axes, y->nd - n->nd);
 }
 
+/* On a CPU a product of few results and a long sum, as the gradient of weights, would keep one core busy, or be cut into many
+   small tiles: the summed dim that has the most parts is cut. */
+static Node *
+split_dot(Graph *to, Node *n, Node **in)
+{
+	const int64_t *label = dot_labels(n, 0);
+	int64_t parts = 1, cut = 0, size = 0, sum = 1, axis = 0;
+	for (int i = 0; i < in[0]->nd; i++) {
+		if (find_label(dot_labels(n, 2), n->nd, label[i]) >= 0)
+			continue;
+		int64_t dim = in[0]->dim[i], d = divisor(dim, PARTS);
+		sum *= dim;
+		if (d > parts) {
+			parts = d;
+			cut = label[i];
+			size = dim;
+		}
+	}
+	if (parts < 2 || sum < parts * PART || node_count(n) > FEW || node_count(n) * sum < LONG || in[0]->nd == MAXDIM || in[1]->nd == MAXDIM || n->nd == MAXDIM)
+		return NULL;
+	Node *d = node_new(to, P_dot, n->dt, in, 2, n->dim, n->nd, n->at, n->nat, 0);
+	return mk_reduce(to, P_reduce_sum, cut_product(to, d, cut, size, parts), &axis, 1);
+}
+
 static Node *
 split(Graph *to, Node *n, Node **in, void *ctx)
 {
 	Node *x = n->nin ? in[0] : NULL;
+	if (n->op == P_dot && !*(bool *)ctx)
+		return split_dot(to, n, in);
 	if (n->op == P_scatter_add && *(bool *)ctx)
 		return split_scatter(to, n, in);
 	if (n->op == P_dot && *(bool *)ctx && in[0]->dt == DT_BF16 && n->dt == DT_F32)

@@ -25,6 +25,12 @@ for f in cpu_0.c cuda_1.cu; do
 	[ -z "$divided" ] && ok || bad "$f: $divided"
 done
 
+# For C, what is read as windows and stored as places is two kernels, neither of which divides.
+pools=$(awk '/_reduce_max(_[a-z_]*)?\(/ { on = 1 } on { print } /^}/ { on = 0 }' "$tmp/cpu_0.c" | grep -o 'a[0-9]*\[[^]]*\]')
+[ -n "$pools" ] && ok || bad 'cpu_0.c: no pooling'
+divided=$(grep '[/%]' <<<"$pools")
+[ -z "$divided" ] && ok || bad "cpu_0.c: $divided"
+
 # The matrix of windows itself: merged axes are walked as what they were.
 "$mmc" models/cnn.yaml --target all --emit-src "$tmp" -o "$tmp/plan.bin" || bad 'mmc fails'
 for f in cpu_0.c cuda_0.cu; do

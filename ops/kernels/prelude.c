@@ -69,6 +69,8 @@ MM_INLINE double mm_fma64(double a, double b, double c) { return a * b + c; }
 MM_INLINE float mm_power(int32_t n) { return mm_float((uint32_t)(n + 127) << 23); }
 /* x * 2^n of a normal x, the result being normal as well. */
 MM_INLINE float mm_scale(float x, int32_t n) { return mm_float(mm_bits(x) + ((uint32_t)n << 23)); }
+/* c ? a : b of a c that is 0 or 1, without a branch. */
+MM_INLINE float mm_choose(uint8_t c, float a, float b) { return mm_float((mm_bits(a) & -(uint32_t)c) | (mm_bits(b) & ~-(uint32_t)c)); }
 /* |x| with the sign of s. */
 MM_INLINE float mm_signed(float x, float s) { return mm_float((mm_bits(x) & 0x7fffffffu) | (mm_bits(s) & 0x80000000u)); }
 
@@ -316,11 +318,12 @@ MM_INLINE float mm_signf(float x) { return (float)(x > 0) - (float)(x < 0); }
 MM_INLINE int32_t mm_signi(int32_t x) { return (x > 0) - (x < 0); }
 MM_INLINE uint32_t mm_signu(uint32_t x) { return x > 0; }
 
-MM_INLINE float mm_maxf(float a, float b) { return a > b || a != a ? a : b; }
+/* The inner choice is an instruction that gives b if either is NaN. */
+MM_INLINE float mm_maxf(float a, float b) { const float m = a > b ? a : b; return a != a ? a : m; }
 MM_INLINE int32_t mm_maxi(int32_t a, int32_t b) { return a > b ? a : b; }
 MM_INLINE uint32_t mm_maxu(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
-MM_INLINE float mm_minf(float a, float b) { return a < b || a != a ? a : b; }
+MM_INLINE float mm_minf(float a, float b) { const float m = a < b ? a : b; return a != a ? a : m; }
 MM_INLINE int32_t mm_mini(int32_t a, int32_t b) { return a < b ? a : b; }
 MM_INLINE uint32_t mm_minu(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
