@@ -23,6 +23,7 @@ typedef struct Emit {
 	Place *place;       /* by value id */
 	bool *saved;        /* by value id: used in a later stage than its own */
 	bool masks;         /* C: choices by masks, which cannot be mispredicted */
+	bool unrolled;      /* C: the inner loop is of a few places */
 	const char *lane;   /* subscript of saved values */
 	const char *column; /* CUDA: subscript of shared ones */
 	bool *ahead;        /* CUDA, by value id: loaded a row ahead, into n12; or NULL */

@@ -12,6 +12,7 @@
 #define KEEP_COST 8      /* instructions below which a value of the row is computed again */
 #define PARALLEL 131072  /* operations from which threads pay */
 #define BLOCK 4096       /* elements of a piece, where a single axis is cut */
+#define TINY 8           /* places below which an inner loop is unrolled rather than made of vectors with a rest */
 #define SHORT 32         /* places below which an inner loop is not made of vectors: there a choice would be a branch */
 #define PIECES 64        /* of a kernel: enough to be shared out */
 #define PARTS 16         /* of a scatter's rows: each walks all positions */
@@ -35,7 +36,7 @@ put_value(Emit *e, const LVal *v, bool keep)
 	if (keep)
 		emit_line(e, "v%d[%s] = %s;", v->id, e->lane, s);
 	else
-		emit_line(e, "const %s v%d = %s;", ctype(v->dt), v->id, s);
+		emit_line(e, "const %s v%d = %s;", ctype(v->dt == DT_BOOL ? DT_I32 : v->dt), v->id, s); /* as wide as others: vectors of one length */
 	e->place[v->id] = keep ? PL_SAVED : PL_PLAIN;
 	free(s);
 }
@@ -256,7 +257,7 @@ open_row(Emit *e, const char *pragma)
 	for (int i = k->nouter; i <= last; i++) {
 		if (i < last && k->size[i] == 1) /* collapsed: no index has it */
 			continue;
-		if (i == last && *pragma && may_force(k))
+		if (i == last && *pragma && may_force(k) && !e->unrolled)
 			emit_line(e, "#pragma omp simd%s", pragma);
 		emit_line(e, "for (int i%d = 0; i%d < %ld; i%d++) {", i, i, (long)k->size[i], i);
 		e->indent++;
@@ -280,7 +281,7 @@ put_stage(Emit *e, int stage)
 		for (int i = 0; i < k->nval; i++)
 			if (need[i] && computed(k->val[i]) && is_single(e, k->val[i]))
 				put_value(e, k->val[i], false);
-		if (may_force(k))
+		if (may_force(k) && !e->unrolled)
 			emit_line(e, "#pragma omp simd");
 		open_block(e);
 		opened++;
@@ -394,7 +395,7 @@ map_body(Emit *e, Launch *l)
 			put_value(e, k->val[i], false);
 	if (block)
 		emit_line(e, "const int start = (int)lo * %d, end = hi * %d < %ld ? (int)hi * %d : %ld;", BLOCK, BLOCK, (long)n, BLOCK, (long)n);
-	if (may_force(k))
+	if (may_force(k) && !e->unrolled)
 		emit_line(e, "#pragma omp simd");
 	if (block)
 		emit_line(e, "for (int i%d = start; i%d < end; i%d++) {", last, last, last);
@@ -453,6 +454,7 @@ emit_kernel_c(Text *t, Kernel *k, const char *name, Launch *l)
 	emit_init(&e, t, k, false);
 	int lane = k->serial ? k->nouter - 1 : k->naxis - 1;
 	e.masks = lane >= 0 && k->size[lane] < SHORT;
+	e.unrolled = lane >= 0 && k->size[lane] < TINY;
 	text_printf(t, "void\n%s(void *const *arg, int64_t lo, int64_t hi)\n{\n", name);
 	e.indent = 1;
 	put_args(&e);

@@ -417,9 +417,11 @@ need_operand(Fusion *f, Node *dot, int i, bool *must)
 	f->stored[q->id] = true;
 	bool ok = kind(q) != K_LEAF && kind(q) != K_VIEW && gemm_operand_ok(f, dot, i);
 	f->stored[q->id] = was;
-	must[ok ? q->id : x->id] = true;
 	if (!ok && x != q)
 		explain(f, x, "copied for the matrix product v%d", dot->id);
+	while (!ok && !f->cuda && x->op == P_reshape && kind(x->in[0]) != K_LEAF) /* one copy for all products, however they merge its axes */
+		x = x->in[0];
+	must[ok ? q->id : x->id] = true;
 }
 
 /* Operands of a pack are computed in their place in it. */

@@ -20,7 +20,8 @@
 
 /* A tile packs its rows of A and its columns of B again: on one core, 512x2048x2048 runs at 123 GFLOP/s in tiles of 128x128, at 160 in
    256x256, at 189 in 512x512. So tiles are as large as leaves some for each core. */
-#define MIN_SIDE 64              /* a tile is not cut below this */
+#define MIN_SIDE 128             /* a tile is not cut below this, but for the first FEW_TILES: then half of it */
+#define FEW_TILES 4
 #define TILE_FLOPS 3e7           /* 150 us or so; a product of less than four such is cut into up to four of at least.. */
 #define MIN_TILE_FLOPS 2e6       /* 10 us: far over the cost of handing out a tile */
 #define TILES 16                 /* from which tiles become larger in place of more.. */
@@ -80,7 +81,8 @@ cut_tiles(CpuGemm *x)
 	int64_t m = 1, n = 1; /* cuts */
 	while ((double)((m + 1) * n) <= wanted || (double)(m * (n + 1)) <= wanted) {
 		bool rows = g->m * n > g->n * m;
-		if (rows ? g->m < (m + 1) * MIN_SIDE : g->n < (n + 1) * MIN_SIDE)
+		int64_t least = m * n < FEW_TILES ? MIN_SIDE / 2 : MIN_SIDE;
+		if (rows ? g->m < (m + 1) * least : g->n < (n + 1) * least)
 			break;
 		*(rows ? &m : &n) += 1;
 	}

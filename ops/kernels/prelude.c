@@ -70,7 +70,7 @@ MM_INLINE float mm_power(int32_t n) { return mm_float((uint32_t)(n + 127) << 23)
 /* x * 2^n of a normal x, the result being normal as well. */
 MM_INLINE float mm_scale(float x, int32_t n) { return mm_float(mm_bits(x) + ((uint32_t)n << 23)); }
 /* c ? a : b of a c that is 0 or 1, without a branch. */
-MM_INLINE float mm_choose(uint8_t c, float a, float b) { return mm_float((mm_bits(a) & -(uint32_t)c) | (mm_bits(b) & ~-(uint32_t)c)); }
+MM_INLINE float mm_choose(int c, float a, float b) { return mm_float((mm_bits(a) & -(uint32_t)c) | (mm_bits(b) & ~-(uint32_t)c)); }
 /* |x| with the sign of s. */
 MM_INLINE float mm_signed(float x, float s) { return mm_float((mm_bits(x) & 0x7fffffffu) | (mm_bits(s) & 0x80000000u)); }
 
