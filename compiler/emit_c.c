@@ -10,6 +10,8 @@
 #include "emit.h"
 
 #define KEEP_COST 8      /* instructions below which a value of the row is computed again */
+#define KEEP_BRANCH 5    /* in a loop of few places, where nothing is done side by side */
+#define KEEP_FEW 256     /* elements that such a kernel keeps, of all its places and its row */
 #define PARALLEL 131072  /* operations from which threads pay */
 #define BLOCK 4096       /* elements of a piece, where a single axis is cut */
 #define TINY 8           /* places below which an inner loop is unrolled rather than made of vectors with a rest */
@@ -316,9 +318,12 @@ put_saved(Emit *e)
 				cost[i] += cost[v->in[j]->id];
 		if (!e->saved[i])
 			continue;
-		e->saved[i] = cost[i] >= KEEP_COST && k->row <= 8192 && !e->outer_lane;
+		if (e->outer_lane)
+			e->saved[i] = cost[i] >= KEEP_BRANCH && e->masks && !is_single(e, v) && k->row * lanes_of(k) <= KEEP_FEW;
+		else
+			e->saved[i] = cost[i] >= KEEP_COST && k->row <= 8192;
 		if (e->saved[i])
-			emit_line(e, "%s v%d[%ld];", ctype(v->dt), i, (long)k->row);
+			emit_line(e, "%s v%d[%ld];", ctype(v->dt), i, (long)(k->row * (e->outer_lane ? lanes_of(k) : 1)));
 	}
 }
 
@@ -366,6 +371,8 @@ reduce_body(Emit *e, Launch *l)
 		opened = open_places(e, l, k->nouter - k->serial);
 	}
 	e->lane = row_place(k);
+	if (e->outer_lane)
+		e->lane = arena_printf(k->arena, "(%s) * %ld + j", e->lane, (long)lanes_of(k));
 	put_saved(e);
 	for (int s = 0; s < k->nlevel; s++)
 		put_stage(e, s);
