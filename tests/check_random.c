@@ -579,13 +579,14 @@ axis_size(Gen *x, Sizes *s, const char *name)
 	return size;
 }
 
-/* A tensor with the axes of the formal; of one that names none, those of `rest`. */
+/* A tensor with the axes of the formal; of one that names none, those of `rest`. Nothing where it would be larger than values are. */
 static Val
 tensor_arg(Gen *x, const Ast *f, Sizes *s, int rest, DType dt)
 {
 	static const char *const rests[] = {"r0", "r1"};
 	int64_t dim[MAXDIM];
 	const char *ax[MAXDIM];
+	int64_t count = 1;
 	int nd = 0;
 	for (int i = 0; i < rest && (!f->tensor || !strcmp(f->kid[1]->s, "..")); i++) {
 		dim[nd] = axis_size(x, s, rests[i]);
@@ -596,6 +597,10 @@ tensor_arg(Gen *x, const Ast *f, Sizes *s, int rest, DType dt)
 			dim[nd] = axis_size(x, s, f->kid[i]->s);
 			ax[nd++] = f->kid[i]->s;
 		}
+	for (int i = 0; i < nd; i++)
+		count *= dim[i];
+	if (count > x->most)
+		return (Val){0};
 	Val v = val_tensor(fit(x, pick(x, dt), dim, nd), ax);
 	return v;
 }
@@ -640,6 +645,9 @@ step_library(Gen *x)
 			k++;
 		}
 	}
+	for (int i = 0; i < k; i++)
+		if (arg[i].kind == V_NONE)
+			return; /* larger than values may be */
 	if (!given || !lower_call(x->w, d->s, arg, k, NULL, arena_printf(x->arena, "p%d", x->n), &out) || out.kind != V_TENSOR)
 		return;
 	add(x, out.node);
