@@ -627,11 +627,12 @@ row_kernel(Emit *e, const char *name, Launch *l)
 
 /* ---- serial ---- */
 
-/* Threads that walk one row together, each every Y-th element, 32 places side by side. held: values that each holds meanwhile. */
+/* Threads that walk one row together, each every Y-th element, 32 places side by side. held: vectors that each holds meanwhile.
+   The more there are, the fewer registers each has. */
 static int
 serial_threads(const Kernel *k, int width, int held)
 {
-	int y = 1, most = width == 1 ? 32 : held <= MANY ? 16 : 8;
+	int y = 1, most = width == 1 ? (k->nval < 24 ? 32 : k->nval < 40 ? 16 : 8) : held < 10 ? 16 : 8;
 	while (y < most && k->row / y >= 8 && k->outer / width * y < 132 * 1024)
 		y *= 2;
 	return y;

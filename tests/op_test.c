@@ -7,8 +7,8 @@
    All but the differences also for inputs of small integers, most of which have equals, and for zeros, infinities and NaN.
    States are inputs, their updates results. A test of an optimizer names its options alone: it gets parameters, a gradient,
    a rate and step 3; one of a schedule gets steps from 1 to beyond the last. A definition that no test mentions is a failure.
-   Arguments: cpu, cuda (devices to run on; default: both, cuda where there is one), or .op files, of which alone the tests are
-   run then. */
+   Arguments: cpu, cuda (devices to run on), cubins (compile for GPUs that are not here); default: all, cuda where there is one; .op
+   files, of which alone the tests are run then. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdlib.h>
@@ -746,7 +746,7 @@ main(int argc, char **argv)
 {
 	Lib *lib = lib_new(&arena);
 	Case *cases = arena_alloc(&arena, MAXTEST * sizeof *cases);
-	bool cpu = argc < 2, cuda = argc < 2;
+	bool cpu = argc < 2, cuda = argc < 2, cubins = argc < 2;
 	int n = 0, ntest, first = 0;
 	if (!lib_load_folder(lib, "ops") || !lib_load_folder(lib, "tests/ops"))
 		return 1;
@@ -755,6 +755,8 @@ main(int argc, char **argv)
 			cpu = true;
 		else if (!strcmp(argv[i], "cuda"))
 			cuda = true;
+		else if (!strcmp(argv[i], "cubins"))
+			cubins = true;
 		else {
 			first = first ? first : source_add("", "") + 1;
 			if (!lib_load(lib, argv[i]))
@@ -766,7 +768,7 @@ main(int argc, char **argv)
 	for (int i = 0; i < ntest; i++)
 		n += test[i]->loc.file < first ? 0 : add_case(&cases[n], lib, test[i], n);
 	int fd[2];
-	pid_t child = argc < 2 ? compile_apart(cases, n, fd) : 0; /* before there are threads */
+	pid_t child = cubins ? compile_apart(cases, n, fd) : 0; /* before there are threads */
 	Err e = {0};
 	Device *d = cpu ? device_cpu_open(0, &e) : NULL;
 	if (d) {
@@ -780,7 +782,7 @@ main(int argc, char **argv)
 	} else {
 		skipped++;
 	}
-	if (argc < 2)
+	if (cubins)
 		add_counts(child, fd[0]);
 	printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
 	return failed != 0;
