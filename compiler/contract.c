@@ -2,7 +2,6 @@
 
      reduce_sum(mul(expand(x), expand(w)), axes)  ->  dot(x, w)
      y[b, o] = sum(x[b, i] * w[i, o], i)
-     reduce_sum(add(mul(..), mul(..)), axes)      ->  add(dot(..), dot(..))
 
    Needs: nothing. A product counts when each factor lacks (repeats along) an axis that the other has and that stays:
    then the sum does more work than it reads. A sum where one factor has every axis is left to the fused reductions,
@@ -142,14 +141,10 @@ make_dot(Graph *to, Factor *a, Factor *b, const Node *x, const bool *summed, con
 	return mk_reshape(to, d, n->dim, n->nd); /* dims of size 1 come back */
 }
 
-/* The sum n of x as products, or NULL. Of a sum of products each is one: what a value's adjoint gets from several layers that read it. */
+/* The sum n of the product x as a dot, or NULL. */
 static Node *
-contract_sum(Graph *to, const Node *x, const Node *n)
+contract_product(Graph *to, const Node *x, const Node *n)
 {
-	if (x->op == P_add) {
-		Node *a = contract_sum(to, x->in[0], n), *b = a ? contract_sum(to, x->in[1], n) : NULL;
-		return b ? mk2(to, P_add, a, b) : NULL;
-	}
 	if (x->op != P_mul)
 		return NULL;
 	Factor a = strip(to, x->in[0]), b = strip(to, x->in[1]);
@@ -170,11 +165,22 @@ contract_sum(Graph *to, const Node *x, const Node *n)
 	return make_dot(to, &a, &b, x, summed, n);
 }
 
+Node *
+contract_sum(Graph *to, const Node *x, const Node *n)
+{
+	if (n->dt != DT_F32)
+		return NULL;
+	if (x->op != P_add)
+		return contract_product(to, x, n);
+	Node *a = contract_sum(to, x->in[0], n), *b = a ? contract_sum(to, x->in[1], n) : NULL;
+	return b ? mk2(to, P_add, a, b) : NULL;
+}
+
 static Node *
 contract(Graph *to, Node *n, Node **in, void *ctx)
 {
 	(void)ctx;
-	return n->op == P_reduce_sum && n->dt == DT_F32 ? contract_sum(to, in[0], n) : NULL;
+	return n->op == P_reduce_sum && n->dt == DT_F32 ? contract_product(to, in[0], n) : NULL;
 }
 
 Graph *pass_contract(Graph *g) { return graph_map(g, contract, NULL); }

@@ -419,7 +419,7 @@ need_operand(Fusion *f, Node *dot, int i, bool *must)
 	f->stored[q->id] = was;
 	if (!ok && x != q)
 		explain(f, x, "copied for the matrix product v%d", dot->id);
-	while (!ok && !f->cuda && x->op == P_reshape && kind(x->in[0]) != K_LEAF) /* one copy for all products, however they merge its axes */
+	while (!f->cuda && kind(q) == K_VIEW && x->op == P_reshape) /* windows: one copy for all products, however they merge its axes */
 		x = x->in[0];
 	must[ok ? q->id : x->id] = true;
 }

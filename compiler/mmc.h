@@ -444,6 +444,9 @@ Node *widen_dot(Graph *to, const Node *n, Node **in, DType dt);
 Graph *pass_precision(Graph *g);     /* matrix products in bf16 */
 enum { RUN = 32 };                   /* positions that run_sum sums */
 Graph *pass_small_products(Graph *g); /* of matrices: sums again, which fuse with what is around them; for a GPU, fused */
+/* The sum n of x, where x is a product or a sum of products, as dots: what a value's adjoint gets from several layers that read it. NULL
+   if a part is none. */
+Node *contract_sum(Graph *to, const Node *x, const Node *n);
 Graph *pass_split(Graph *g, bool cuda); /* long reductions become two, for a target */
 
 #endif

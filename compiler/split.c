@@ -118,27 +118,28 @@ split_sum(Graph *to, Node *n, Node **in)
 }
 
 /* On a CPU a product of few results and a long sum, as the gradient of weights, would keep one core busy, or be cut into many
-   small tiles: the summed dim that has the most parts is cut. */
+   small tiles: a summed dim is cut, that with the most parts of those which leave one call. */
 static Node *
 split_dot(Graph *to, Node *n, Node **in)
 {
 	const int64_t *label = dot_labels(n, 0);
-	int64_t parts = 1, cut = 0, size = 0, sum = 1, axis = 0;
-	for (int i = 0; i < in[0]->nd; i++) {
-		if (find_label(dot_labels(n, 2), n->nd, label[i]) >= 0)
-			continue;
-		int64_t dim = in[0]->dim[i], d = divisor(dim, PARTS);
-		sum *= dim;
-		if (d > parts) {
-			parts = d;
-			cut = label[i];
-			size = dim;
-		}
-	}
-	if (parts < 2 || sum < parts * PART || node_count(n) > FEW || node_count(n) * sum < LONG || in[0]->nd == MAXDIM || in[1]->nd == MAXDIM || n->nd == MAXDIM)
+	int64_t most = 1, sum = 1, axis = 0;
+	Node *d = node_new(to, P_dot, n->dt, in, 2, n->dim, n->nd, n->at, n->nat, 0), *best = NULL;
+	if (node_count(n) > FEW || in[0]->nd == MAXDIM || in[1]->nd == MAXDIM || n->nd == MAXDIM)
 		return NULL;
-	Node *d = node_new(to, P_dot, n->dt, in, 2, n->dim, n->nd, n->at, n->nat, 0);
-	return mk_reduce(to, P_reduce_sum, cut_product(to, d, cut, size, parts), &axis, 1);
+	for (int i = 0; i < in[0]->nd; i++)
+		sum *= find_label(dot_labels(n, 2), n->nd, label[i]) >= 0 ? 1 : in[0]->dim[i];
+	for (int i = 0; i < in[0]->nd && node_count(n) * sum >= LONG; i++) {
+		int64_t size = in[0]->dim[i], parts = divisor(size, PARTS);
+		if (find_label(dot_labels(n, 2), n->nd, label[i]) >= 0 || parts <= most || sum < parts * PART)
+			continue;
+		Node *c = cut_product(to, d, label[i], size, parts);
+		if (!gemm_plain(c->in[0], c->in[1], c->at, c->dim, c->nd))
+			continue;
+		most = parts;
+		best = c;
+	}
+	return best ? mk_reduce(to, P_reduce_sum, best, &axis, 1) : NULL;
 }
 
 static Node *
@@ -147,6 +148,11 @@ split(Graph *to, Node *n, Node **in, void *ctx)
 	Node *x = n->nin ? in[0] : NULL;
 	if (n->op == P_dot && !*(bool *)ctx)
 		return split_dot(to, n, in);
+	if (n->op == P_reduce_sum && x->op == P_add && !*(bool *)ctx) {
+		Node *dots = contract_sum(to, x, n); /* a GPU sums small products in one kernel */
+		if (dots)
+			return dots;
+	}
 	if (n->op == P_scatter_add && *(bool *)ctx)
 		return split_scatter(to, n, in);
 	if (n->op == P_dot && *(bool *)ctx && in[0]->dt == DT_BF16 && n->dt == DT_F32)
