@@ -298,12 +298,14 @@ in_index(const Ix *ix, const LVal *v)
 	return false;
 }
 
-/* Does a value of the block need v, which is the same for all its places? */
+/* Does the block need v, which is the same for all its places: a value of it, a sum or a store? */
 static bool
 in_block(const Emit *e, const bool *need, const LVal *v)
 {
 	for (int i = 0; i < e->k->nval; i++) {
 		const LVal *u = e->k->val[i];
+		if (u->kind == LV_REDUCE && u->in[0] == v)
+			return true;
 		if (!need[i] || is_single(e, u))
 			continue;
 		bool uses = in_index(u->ix, v);
@@ -314,6 +316,9 @@ in_block(const Emit *e, const bool *need, const LVal *v)
 		if (uses)
 			return true;
 	}
+	for (int i = 0; i < e->k->nstore; i++)
+		if (e->k->store[i].val == v || in_index(e->k->store[i].ix, v))
+			return true;
 	return false;
 }
 
