@@ -534,6 +534,8 @@ fn_fold(Lower *w, Ast *call, Val *piped)
 	memcpy(dim, x.node->dim, sizeof dim);
 	dim[k] = (dim[k] - 1) * opt[0] + (dim[n] - 1) * opt[1] + 1;
 	need_count(w, call->loc, dim, n);
+	if (x.node->dt == DT_BOOL)
+		x.node = mk_cast(w->g, x.node, DT_F32);
 	return val_tensor(node_new(w->g, P_fold, 0, &x.node, 1, dim, n, (int64_t[]){k, opt[0], opt[1]}, 3, 0), order);
 }
 

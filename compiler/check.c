@@ -129,13 +129,19 @@ check_windows(const Node *n, const Node *windows, const Node *whole)
 }
 
 static const char *check_window(const Node *n) { return check_windows(n, n, n->in[0]); }
-static const char *check_fold(const Node *n) { return check_windows(n, n->in[0], n); }
+static const char *
+check_fold(const Node *n)
+{
+	return n->dt == DT_BOOL ? "adds, and is not of bool" : check_windows(n, n->in[0], n);
+}
 
 static const char *
 check_reduce(const Node *n)
 {
 	const Node *x = n->in[0];
 	int kept = 0;
+	if (n->dt == DT_BOOL && n->op == P_reduce_sum)
+		return "adds, and is not of bool";
 	for (int i = 0; i < n->nat; i++)
 		if (n->at[i] < 0 || n->at[i] >= x->nd || (i && n->at[i - 1] >= n->at[i]))
 			return "needs at=[axes], rising";

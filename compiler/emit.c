@@ -96,7 +96,7 @@ put_atom(Emit *e, Text *t, const Atom *a)
 		break;
 	case AT_VAL:
 		s = val_ref(e, a->val);
-		text_printf(t, "mm_id(%s, %ld)", s, (long)a->hi);
+		text_printf(t, e->hidden ? "mm_id(mm_hide(%s), %ld)" : "mm_id(%s, %ld)", s, (long)a->hi);
 		free(s);
 		break;
 	default:

@@ -28,6 +28,7 @@ typedef struct Emit {
 	const char *column; /* CUDA: subscript of shared ones */
 	bool *ahead;        /* CUDA, by value id: loaded a row ahead, into n12; or NULL */
 	const char *store_if; /* CUDA: condition in front of stores, or "" */
+	bool hidden;        /* C: ids are hidden from the compiler's optimiser */
 	int indent;
 } Emit;
 

@@ -243,8 +243,8 @@ index_compared(const Ix *ix)
 	return false;
 }
 
-/* May a pragma have the innermost loop vectorised? gcc 12 then takes an index that comes of a comparison for the comparison's
-   mask, and reads element -1 for 1; what it vectorises of its own accord is right. */
+/* May the innermost loop be vectorised? gcc 12 then takes an index that comes of a comparison for the comparison's mask, and reads
+   element -1 for 1: such a loop has no pragma, and its ids are hidden. */
 static bool
 may_force(const Kernel *k)
 {
@@ -537,6 +537,7 @@ emit_kernel_c(Text *t, Kernel *k, const char *name, Launch *l)
 	Emit e;
 	collapse_axes(k);
 	emit_init(&e, t, k, false);
+	e.hidden = !may_force(k);
 	int lane = k->serial ? k->nouter - 1 : k->naxis - 1;
 	e.masks = lane >= 0 && k->size[lane] < SHORT;
 	e.unrolled = lane >= 0 && k->size[lane] < TINY && !has_guards(k);

@@ -339,6 +339,11 @@ MM_INLINE float mm_rsqrt(float x) { return 1.0f / sqrtf(x); }
 MM_INLINE float mm_floor(float x) { return floorf(x); }
 
 MM_INLINE int mm_id(int i, int last) { return i < 0 ? 0 : i > last ? last : i; }
+#ifdef __GNUC__
+MM_INLINE int mm_hide(int i) { __asm__("" : "+r"(i)); return i; } /* a loop around it is not vectorised */
+#else
+MM_INLINE int mm_hide(int i) { return i; }
+#endif
 MM_INLINE int mm_idiv(int a, int b) { return b == 0 ? 0 : b == -1 ? (int)(0u - (uint32_t)a) : a / b; }
 MM_INLINE int mm_imod(int a, int b) { return b == 0 || b == -1 ? 0 : a % b; }
 
