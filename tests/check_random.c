@@ -268,6 +268,8 @@ step_fold(Gen *x, Node *n)
 	Node *y = add(x, window(x, n, at));
 	if (chance(x, 60) && y->dt == DT_F32)
 		y = mk2(x->g, P_mul, y, fit(x, pick(x, DT_F32), y->dim, y->nd));
+	if (y->dt == DT_BOOL) /* folds add */
+		y = mk_cast(x->g, y, DT_F32);
 	return node_new(x->g, P_fold, 0, &y, 1, n->dim, n->nd, at, 3, 0);
 }
 
