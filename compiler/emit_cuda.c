@@ -783,7 +783,7 @@ serial_kernel(Emit *e, const char *name, Launch *l)
 	l->block = y > 1 ? 32 * y : places >= 132 * 128 ? 128 : places >= 64 ? 64 : 32;
 	int side = y > 1 ? 32 : l->block;
 	l->grid = (int)((places + side - 1) / side);
-	if (l->block == 256 && held > MANY)
+	if (l->block == 256 && (held > MANY || k->nval >= 40))
 		cu_signature_held(e, name, "256, 3"); /* else ptxas aims at 64 registers, and spills */
 	else
 		cu_signature(e, name, l->block);
