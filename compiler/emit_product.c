@@ -15,6 +15,7 @@
 #define SKEW 8 /* elements behind each line in shared memory: neighbouring lines in other banks */
 #define RUN_OF 8
 #define SHARED (227 * 1024) /* bytes of a multiprocessor */
+#define BLOCK_SHARED (98 * 1024) /* that every GPU since sm_80 has for a block */
 
 enum { PART, ROW, COLUMN, PLACE }; /* axes */
 
@@ -108,7 +109,7 @@ shape_of(const Kernel *k, Side *left, Side *right)
 	right->lines = right->along == PLACE ? s.columns : s.depth;
 	right->width = right->along == PLACE ? s.depth : s.columns;
 	s.tile = left->lines * (left->width + SKEW) + right->lines * (right->width + SKEW);
-	s.most = (SHARED / s.held - 1024) / 16 * 16;
+	s.most = SHARED / s.held - 1024 < BLOCK_SHARED ? (SHARED / s.held - 1024) / 16 * 16 : BLOCK_SHARED;
 	s.stages = k->size[PLACE] <= s.depth ? 2 : STAGES;
 	s.result = s.columns + SKEW;
 	return s;
