@@ -783,8 +783,8 @@ serial_kernel(Emit *e, const char *name, Launch *l)
 	l->block = y > 1 ? 32 * y : places >= 132 * 128 ? 128 : places >= 64 ? 64 : 32;
 	int side = y > 1 ? 32 : l->block;
 	l->grid = (int)((places + side - 1) / side);
-	if (l->block == 256 && (held > MANY || k->nval >= 40))
-		cu_signature_held(e, name, "256, 3"); /* else ptxas aims at 64 registers, and spills */
+	if (l->block == 256 && (held > MANY || k->nval >= 40)) /* else ptxas aims at 64 registers, or fewer, and spills */
+		cu_signature_held(e, name, held > MANY ? "256, 3" : "256, 2");
 	else
 		cu_signature(e, name, l->block);
 	emit_line(e, "const int place = blockIdx.x * %d + threadIdx.x%s;", side, y > 1 ? " % 32" : "");
