@@ -144,23 +144,6 @@ mm_copy4(T *to, const T *from) /* in registers */
 		to[i] = from[i];
 }
 
-template <class T> struct __align__(2 * sizeof(T)) mm_two { T v[2]; };
-template <class T> __device__ __forceinline__ void
-mm_load2(T *v, const T *p)
-{
-	const mm_two<T> x = *(const mm_two<T> *)p;
-	v[0] = x.v[0];
-	v[1] = x.v[1];
-}
-template <class T> __device__ __forceinline__ void
-mm_store2(T *p, const T *v)
-{
-	mm_two<T> x;
-	x.v[0] = v[0];
-	x.v[1] = v[1];
-	*(mm_two<T> *)p = x;
-}
-
 struct mm_sum { template <class T> static __device__ __forceinline__ T f(T a, T b) { return a + b; } };
 struct mm_maximum { template <class T> static __device__ __forceinline__ T f(T a, T b) { return mm_max(a, b); } };
 
