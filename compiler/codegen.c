@@ -205,6 +205,8 @@ gen_gemm(Gen *c, int region)
 	if (own) {
 		s = add_source(c, dot, arena_printf(c->arena, "k%u_dot", c->p.nkernel), "", small.s, l);
 	} else {
+		if (c->o->cuda && !c->o->library)
+			error_at(dot->loc, "--no-library: no kernel of ours computes this product of %ld x %ld by %ld x %ld: leave --no-library out", (long)g->m, (long)g->k, (long)g->k, (long)g->n);
 		s = step_new(c, I_GEMM, dot, "");
 		s->instr.index = c->p.ngemm;
 		c->p.gemm[c->p.ngemm++] = m.g;
@@ -422,7 +424,7 @@ codegen(Graph *g, const Places *places, const CodegenOptions *o, Sources *src)
 {
 	Gen c = {.g = g, .arena = g->arena, .places = places, .o = o, .src = src};
 	scan_results(g);
-	c.f = fuse(g, o->fuse, o->cuda);
+	c.f = fuse(g, o->fuse, o->cuda, o->library);
 	size_t n = (size_t)(2 * c.f->norder + c.f->nfill + g->nstate) + 1; /* a region is at most two kernels */
 	n += scan_steps_bound(g);
 	c.p.name = arena_strdup(c.arena, g->name);

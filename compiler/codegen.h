@@ -44,6 +44,7 @@ typedef struct Sources {
 typedef struct CodegenOptions {
 	bool cuda;
 	bool fuse, reuse, tf32;
+	bool library;      /* for products on a GPU; false: where there is no kernel of ours, an error of the user's */
 	Text *explain;     /* or NULL */
 	const char *emit_dir;
 } CodegenOptions;

@@ -7,7 +7,7 @@
 typedef struct CompileOptions {
 	const char *model, *out, *target, *arch, *precision, *dump, *skip, *emit_dir, *graph_svg, *graph_in, *ops;
 	int64_t batch;
-	bool no_fuse, no_reuse, no_trace, explain, mem, check, help_ops;
+	bool no_fuse, no_reuse, no_library, no_trace, explain, mem, check, help_ops;
 } CompileOptions;
 
 typedef struct Unit {

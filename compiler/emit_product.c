@@ -1,7 +1,7 @@
 /* Product kernels (product.c) for the tensor cores. A block has ROWS x COLUMNS of the result: operands come in tiles of some
-   summed places, copied ahead into shared memory; a warp has 32 rows. The result goes through shared memory, so that a thread
-   meets eight neighbours of a row: what they meet is read, and what comes of them written, 16 bytes at a time. What they meet in
-   memory is on its way while the product runs.
+   summed places, copied ahead into shared memory, and mm_Product (ops/kernels/prelude.cu) multiplies them. The result goes
+   through shared memory, so that a thread meets eight neighbours of a row: what they meet is read, and what comes of them
+   written, 16 bytes at a time. What they meet in memory is on its way while the product runs.
 
    An operand that lies in runs of eight (or four) is copied in pieces of 16 (8) bytes, zeros where its conditions do not hold; any
    other is computed, element by element. */
@@ -12,8 +12,10 @@
 #include "ix.h"
 
 #define STAGES 3 /* more would take from the cache that windows share */
-#define SKEW 8 /* elements behind each line in shared memory: neighbouring lines in other banks */
+#define SKEW 8 /* elements behind each row of the result in shared memory: neighbouring rows in other banks */
 #define RUN_OF 8
+#define ATOM 512 /* elements: a tile's place in shared memory (mm_place) */
+#define LONG 512 /* summed places of which it pays to have more in a tile */
 #define SHARED (227 * 1024) /* bytes of a multiprocessor */
 #define BLOCK_SHARED (98 * 1024) /* that every GPU since sm_80 has for a block */
 
@@ -32,8 +34,6 @@ typedef struct Side {
 
 typedef struct Blocks {
 	int rows, columns;        /* of a block */
-	int down, over;           /* warps: along the rows, along the columns */
-	int deep;                 /* rows of a warp */
 	int depth;                /* summed places of a tile */
 	int held;                 /* blocks that a multiprocessor is to hold */
 	int64_t most;             /* bytes of shared memory that each has then */
@@ -88,29 +88,41 @@ up_to(int64_t n, int by, int most)
 	return x < most ? (int)x : most;
 }
 
-/* Warps with many results each share what they read; where the results are few there are more of them. */
+/* Four warps have 64 or 128 rows, and all columns, of a block. Many rows share what is read of the other operand; too many are
+   left empty at the end. */
+static void
+shape_rows(Blocks *s, int64_t rows)
+{
+	int64_t least = INT64_MAX;
+	for (int64_t n = 64; n <= (s->columns > 64 ? 128 : 256); n *= 2) {
+		int64_t cost = (rows + n - 1) / n * (n + 64); /* what is read, about */
+		if (cost > least)
+			continue;
+		least = cost;
+		s->rows = (int)n;
+	}
+	s->threads = s->rows > (s->columns > 64 ? 64 : 128) ? 256 : 128;
+}
+
 static Blocks
 shape_of(const Kernel *k, Side *left, Side *right)
 {
-	int64_t rows = k->size[ROW], columns = k->size[COLUMN];
+	int64_t columns = k->size[COLUMN], places = k->size[PLACE];
 	Blocks s = {.columns = up_to(columns, 16, columns > 64 ? 128 : 64)};
 	s.columns = s.columns <= 32 ? s.columns : s.columns <= 64 ? 64 : 128;
-	s.over = s.columns / 64 ? s.columns / 64 : 1;
-	s.deep = rows >= 128 && s.columns >= 64 ? 64 : 32;
-	int most = s.deep == 32 || s.over == 2 ? 128 : 256;
-	int64_t tiles = (rows + most - 1) / most;
-	s.down = up_to((rows + tiles - 1) / tiles, s.deep, most) / s.deep;
-	s.rows = s.deep * s.down;
-	s.threads = 32 * s.down * s.over;
-	s.depth = k->size[PLACE] < 64 && (k->size[PLACE] - 1) % 32 < 16 ? 16 : 32;
-	s.held = s.deep == 64 ? 2 : s.threads < 128 ? 4 : 3;
+	shape_rows(&s, k->size[ROW]);
+	s.held = s.rows * s.columns < 64 * s.threads ? 3 : 2;
+	s.held *= 256 / s.threads;
+	s.most = SHARED / s.held - 1024 < BLOCK_SHARED ? (SHARED / s.held - 1024) / 16 * 16 : BLOCK_SHARED;
+	s.depth = places < 64 && (places - 1) % 32 < 16 ? 16 : 32;
+	if (places >= LONG && 2 * STAGES * 64 * (s.rows + s.columns) <= s.most)
+		s.depth = 64;
 	left->lines = left->along == PLACE ? s.rows : s.depth;
 	left->width = left->along == PLACE ? s.depth : s.rows;
 	right->lines = right->along == PLACE ? s.columns : s.depth;
 	right->width = right->along == PLACE ? s.depth : s.columns;
-	s.tile = left->lines * (left->width + SKEW) + right->lines * (right->width + SKEW);
-	s.most = SHARED / s.held - 1024 < BLOCK_SHARED ? (SHARED / s.held - 1024) / 16 * 16 : BLOCK_SHARED;
-	s.stages = k->size[PLACE] <= s.depth ? 2 : STAGES;
+	s.tile = (s.depth * (s.rows + s.columns) + ATOM - 1) / ATOM * ATOM;
+	s.stages = places <= s.depth ? 2 : STAGES;
 	s.result = s.columns + SKEW;
 	return s;
 }
@@ -246,7 +258,7 @@ define_fetch(Emit *e, const Side *s, const Blocks *h)
 		emit_line(e, "const int p = turn * %d + threadIdx.x, line = p / %d, at = p %% %d * %d;", h->threads, pieces, pieces, run);
 	if (all % h->threads)
 		emit_line(e, "if (line >= %d) break;", s->lines);
-	const char *to = arena_printf(e->k->arena, "to + line * %d + at", s->width + SKEW);
+	const char *to = arena_printf(e->k->arena, "to + mm_place<%d, %d>(line, at)", s->lines, s->width);
 	if (s->load && s->run > 1)
 		copy_run(e, s, h, to);
 	else if (s->load)
@@ -330,10 +342,11 @@ static void
 put_product(Emit *e, const Side *left, const Side *right, const Blocks *h)
 {
 	Kernel *k = e->k;
-	int steps = (int)((k->size[PLACE] + h->depth - 1) / h->depth), wide = h->columns / h->over;
-	long at = left->lines * (left->width + SKEW);
+	int steps = (int)((k->size[PLACE] + h->depth - 1) / h->depth);
+	long at = h->rows * h->depth;
 	fetch_ahead(e, h);
-	emit_line(e, "float d[%d][%d][4] = {};", h->deep / 16, wide / 8);
+	emit_line(e, "mm_Product<%d, %d, %d, %d, %s, %s> product;", h->rows, h->columns, h->depth, h->threads, left->along == PLACE ? "false" : "true",
+	          right->along == PLACE ? "false" : "true");
 	emit_line(e, "const auto fetch = [&](int step) {");
 	e->indent++;
 	emit_line(e, "bf16 *const to = tile + step %% %d * %ld;", h->stages, (long)h->tile);
@@ -346,16 +359,15 @@ put_product(Emit *e, const Side *left, const Side *right, const Blocks *h)
 	emit_line(e, "%sfor (int step = 0; step < %d; step++) {", steps > 4 ? "" : "_Pragma(\"unroll\") ", steps);
 	e->indent++;
 	emit_line(e, "mm_wait<%d>();", h->stages - 2);
-	emit_line(e, "__syncthreads();");
-	emit_line(e, "fetch(step + %d);", h->stages - 1);
+	emit_line(e, "mm_brought();");
 	emit_line(e, "const bf16 *const a = tile + step %% %d * %ld, *const b = a + %ld;", h->stages, (long)h->tile, at);
-	emit_line(e, "mm_block_product<%d, %d, %d, %d, %d, %s, %s>(d, a + down * %d, b + over * %d);", h->deep, wide, h->depth, left->width + SKEW, right->width + SKEW,
-	          left->along == PLACE ? "false" : "true", right->along == PLACE ? "false" : "true",
-	          h->deep * (left->along == PLACE ? left->width + SKEW : 1), wide * (right->along == PLACE ? right->width + SKEW : 1));
+	emit_line(e, "product.start(a, b);");
+	emit_line(e, "fetch(step + %d);", h->stages - 1);
+	emit_line(e, "product.finish(a, b);");
 	cu_close(e);
 	emit_line(e, "mm_wait<0>();");
 	emit_line(e, "__syncthreads();");
-	emit_line(e, "mm_block_keep<%d, %d, %d>(result + down * %d + over * %d, d);", h->deep, wide, h->result, h->deep * h->result, wide);
+	emit_line(e, "product.keep<%d>(result);", h->result);
 	emit_line(e, "__syncthreads();");
 }
 
@@ -484,12 +496,11 @@ emit_product(Emit *e, const char *name, Launch *l)
 	l->grid = (int)(k->size[PART] * parts * over);
 	l->smem = shared_bytes(k, &h);
 	cu_signature_held(e, name, arena_printf(k->arena, "%d, %d", h.threads, h.held));
-	emit_line(e, "extern __shared__ __align__(16) char shared[];");
+	emit_line(e, "extern __shared__ __align__(1024) char shared[];");
 	emit_line(e, "bf16 *const tile = (bf16 *)shared;");
 	emit_line(e, "%s *const result = (%s *)shared;", ctype(k->product->dt), ctype(k->product->dt));
 	l->smem = (int)name_ahead(e, &h, column, (l->smem + 15) / 16 * 16);
 	emit_line(e, "const int column0 = blockIdx.x %% %ld * %d, block = blockIdx.x / %ld;", (long)over, h.columns, (long)over);
-	emit_line(e, "const int down = threadIdx.x / 32 %% %d, over = threadIdx.x / %d;", h.down, 32 * h.down);
 	emit_line(e, "const int column = threadIdx.x %% %d * %d, i0 = block / %ld; (void)i0;", h.columns / RUN_OF, RUN_OF, (long)parts);
 	cu_uniform(e, 0);
 	cu_put_columns(e, column, COLUMN, "column0", h.columns, h.threads);

@@ -646,7 +646,7 @@ own_updates(Graph *g)
 }
 
 Fusion *
-fuse(Graph *g, bool enable, bool cuda)
+fuse(Graph *g, bool enable, bool cuda, bool library)
 {
 	own_updates(g);
 	Fusion *f = arena_alloc(g->arena, sizeof *f);
@@ -656,6 +656,7 @@ fuse(Graph *g, bool enable, bool cuda)
 	f->arena = g->arena;
 	f->fuse = enable;
 	f->cuda = cuda;
+	f->library = library;
 	f->home = arena_alloc(g->arena, n * sizeof *f->home);
 	f->stored = arena_alloc(g->arena, n);
 	f->layout = arena_alloc(g->arena, n * sizeof *f->layout);

@@ -164,6 +164,7 @@ typedef struct Fusion {
 	Arena *arena;
 	bool fuse;           /* false: --no-fuse, one node a kernel */
 	bool cuda;           /* the target */
+	bool library;        /* which computes products */
 	int *home;           /* by node id: region; INLINE: computed where it is used; UNDECIDED: taken as stored */
 	bool *stored;        /* by node id: has a buffer */
 	Layout *layout;      /* by node id, of stored nodes */
@@ -180,7 +181,7 @@ typedef struct Fusion {
 	Text explain;
 } Fusion;
 
-Fusion *fuse(Graph *g, bool enable, bool cuda);
+Fusion *fuse(Graph *g, bool enable, bool cuda, bool library);
 /* Whose buffer a kernel takes for the stored node: its own place, or all of that between whose other parts it lies. */
 Node *stored_in(const Fusion *f, Node *n);
 /* Is the node a plain strided view of something stored? Then of what, from which element, with which strides. */
@@ -228,6 +229,7 @@ typedef enum ProductUse {
 	PRODUCT_ALONE,     /* and without: a library would need its operands copied */
 } ProductUse;
 
+bool product_possible(const Node *dot); /* in a kernel of ours, wherever its operands lie */
 ProductUse product_use(const Fusion *f, const Node *dot);
 /* Is the operand read through windows where they lie? */
 bool product_windowed(const Node *x);

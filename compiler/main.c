@@ -193,6 +193,7 @@ run_passes(Unit *u)
 #define FLAGS(X)                                                                                    \
 	X(no_fuse, "--no-fuse", "one kernel an operation")                                          \
 	X(no_reuse, "--no-reuse", "a buffer of its own for each value")                             \
+	X(no_library, "--no-library", "for a GPU: products by generated kernels alone, none by cuBLASLt")  \
 	X(no_trace, "--no-trace", "leave out the program that finds the first NaN: a smaller plan")       \
 	X(explain, "--explain", "say what was fused, and why other things were not")                \
 	X(mem, "--mem", "print the memory forecast")                                                \

@@ -443,7 +443,9 @@ Graph *pass_unfold(Graph *g);        /* folds of products: products of windows *
 Node *widen_dot(Graph *to, const Node *n, Node **in, DType dt);
 Graph *pass_precision(Graph *g);     /* matrix products in bf16 */
 enum { RUN = 32 };                   /* positions that run_sum sums */
-Graph *pass_small_products(Graph *g); /* of matrices: sums again, which fuse with what is around them; for a GPU, fused */
+/* Products of small matrices: sums again, which fuse with what is around them; for a GPU, fused. Without a library all are, but
+   those that a product kernel takes. */
+Graph *pass_small_products(Graph *g, bool library);
 /* The sum n of x, where x is a product or a sum of products, as dots: what a value's adjoint gets from several layers that read it. NULL
    if a part is none. */
 Node *contract_sum(Graph *to, const Node *x, const Node *n);

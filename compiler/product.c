@@ -64,6 +64,13 @@ product_of(const Node *dot, Product *p)
 }
 
 bool
+product_possible(const Node *dot)
+{
+	Product p;
+	return dot->in[A]->dt == DT_BF16 && dot->in[B]->dt == DT_BF16 && product_of(dot, &p);
+}
+
+bool
 product_windowed(const Node *x)
 {
 	for (; prim_info[x->op].kind == K_VIEW; x = x->in[0])
@@ -106,9 +113,9 @@ ProductUse
 product_use(const Fusion *f, const Node *dot)
 {
 	Product p;
-	if (!f->cuda || !f->fuse || dot->in[A]->dt != DT_BF16 || dot->in[B]->dt != DT_BF16 || !product_of(dot, &p))
+	if (!f->cuda || !f->fuse || !product_possible(dot) || !product_of(dot, &p))
 		return PRODUCT_NOT;
-	if (product_windowed(dot->in[A]) || product_windowed(dot->in[B]))
+	if (!f->library || product_windowed(dot->in[A]) || product_windowed(dot->in[B]))
 		return p.rows * p.batches < INT32_MAX / 64 && p.columns * p.places < INT32_MAX / 64 ? PRODUCT_ALONE : PRODUCT_NOT;
 	bool shape = dot->dt == DT_BF16 && p.batches == 1 && p.places % 16 == 0 && p.places <= 128 && p.columns % 64 == 0 && p.rows >= 1024 && p.rows % 128 == 0;
 	return shape && in_pieces(f, dot->in[A]) && in_pieces(f, dot->in[B]) ? PRODUCT_JOINED : PRODUCT_NOT;

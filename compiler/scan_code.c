@@ -200,7 +200,7 @@ gen_scan(Gen *c, int region)
 		place_init(c, &l, k);
 	bind_body(&l);
 	body->name = c->p.name;
-	l.body = fuse(body, c->o->fuse, c->o->cuda);
+	l.body = fuse(body, c->o->fuse, c->o->cuda, c->o->library);
 	find_odd(&l);
 	l.first = c->nstep;
 	Step *s = step_new(c, I_LOOP, l.scan, "loop");

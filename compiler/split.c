@@ -214,12 +214,12 @@ plain(const Node *n, int *most)
 
 /* dot(a, b) as reduce_sum(mul(expand(a), expand(b))): of the places of the result, then those summed. */
 static Node *
-product_sum(Graph *to, Node *dot, Node **in)
+product_sum(Graph *to, Node *dot, Node **in, bool all)
 {
 	const int64_t *label[] = {dot->at, dot->at + in[0]->nd}, *out = label[1] + in[1]->nd;
 	int64_t dim[MAXDIM], axes[MAXDIM], space[MAXDIM], map[MAXDIM], count = node_count(dot);
 	int nd = dot->nd, naxes = 0, most = 8;
-	if (!plain(in[0], &most) || !plain(in[1], &most))
+	if (!all && (!plain(in[0], &most) || !plain(in[1], &most)))
 		return NULL;
 	memcpy(dim, dot->dim, sizeof dim);
 	memcpy(space, out, (size_t)nd * sizeof *out);
@@ -236,7 +236,7 @@ product_sum(Graph *to, Node *dot, Node **in)
 		dim[nd++] = in[0]->dim[i];
 		count *= in[0]->dim[i];
 	}
-	if (count > SMALL)
+	if (!all && count > SMALL)
 		return NULL;
 	Node *x[2];
 	for (int side = 0; side < 2; side++) {
@@ -259,12 +259,12 @@ product_sum(Graph *to, Node *dot, Node **in)
 static Node *
 small_product(Graph *to, Node *n, Node **in, void *ctx)
 {
-	(void)ctx;
-	return n->op == P_dot ? product_sum(to, n, in) : NULL;
+	return n->op == P_dot ? product_sum(to, n, in, *(bool *)ctx && !product_possible(n)) : NULL;
 }
 
 Graph *
-pass_small_products(Graph *g)
+pass_small_products(Graph *g, bool library)
 {
-	return graph_map(g, small_product, NULL);
+	bool all = !library;
+	return graph_map(g, small_product, &all);
 }

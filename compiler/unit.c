@@ -25,7 +25,8 @@ unit_data(Unit *u)
 	p->model = arena_strdup(u->arena, m->name);
 	p->source = arena_strdup(u->arena, source_text(m->file));
 	p->source_path = arena_strdup(u->arena, source_path(m->file));
-	p->compiler = arena_printf(u->arena, "mmc %s, precision %s%s%s", MMC_VERSION, u->o->precision, u->o->no_fuse ? ", no fusion" : "", u->o->no_reuse ? ", no reuse" : "");
+	p->compiler = arena_printf(u->arena, "mmc %s, precision %s%s%s%s", MMC_VERSION, u->o->precision, u->o->no_fuse ? ", no fusion" : "",
+	                           u->o->no_reuse ? ", no reuse" : "", u->o->no_library ? ", no library" : "");
 	if ((f = open_memstream(&text, &n))) {
 		graph_print(u->graph[0], f);
 		fclose(f);
@@ -207,6 +208,7 @@ trace_program(Unit *u, Graph *train, const CodegenOptions *like, Sources *src)
 {
 	CodegenOptions o = *like;
 	o.fuse = false;
+	o.library = true;
 	o.explain = NULL;
 	train->name = "trace";
 	return codegen(train, &u->places, &o, src);
@@ -215,7 +217,7 @@ trace_program(Unit *u, Graph *train, const CodegenOptions *like, Sources *src)
 static bool
 target_set(Unit *u, const char *target, PlanTargetset *s)
 {
-	CodegenOptions o = {.cuda = !strcmp(target, "cuda"), .fuse = !u->o->no_fuse, .reuse = !u->o->no_reuse,
+	CodegenOptions o = {.cuda = !strcmp(target, "cuda"), .fuse = !u->o->no_fuse, .library = !u->o->no_library, .reuse = !u->o->no_reuse,
 	                    .tf32 = !strcmp(u->o->precision, "tf32"), .explain = u->o->explain ? &u->explain : NULL};
 	char *text = prelude(u, o.cuda ? "prelude.cu" : "prelude.c");
 	Sources *src = arena_alloc(u->arena, sizeof *src);
@@ -232,7 +234,7 @@ target_set(Unit *u, const char *target, PlanTargetset *s)
 		bool bf16 = o.cuda && !strcmp(u->o->precision, "bf16"); /* the C target computes in fp32 */
 		Graph *g = bf16 ? pass_precision(u->graph[i]) : u->graph[i];
 		if (o.cuda && o.fuse)
-			g = pass_small_products(g);
+			g = pass_small_products(g, o.library);
 		g = pass_split(g, o.cuda);
 		graph_verify(g, "split");
 		s->program[s->nprogram++] = codegen(g, &u->places, &o, src);

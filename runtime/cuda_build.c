@@ -86,7 +86,8 @@ compile(const NvrtcApi *t, nvrtcProgram prog, const char *source, const char *ar
 	char arch_option[64], include[PATH_MAX + 32];
 	int n = 0, major = 0, minor = 0;
 	t->nvrtcVersion(&major, &minor);
-	snprintf(arch_option, sizeof arch_option, "--gpu-architecture=%s", arch);
+	/* wgmma is for this architecture alone, and there is no other GPU of its major version */
+	snprintf(arch_option, sizeof arch_option, "--gpu-architecture=%s%s", arch, !strcmp(arch, "sm_90") ? "a" : "");
 	option[n++] = arch_option;
 	for (size_t i = 0; i < LEN(flags); i++)
 		option[n++] = flags[i];

@@ -243,7 +243,7 @@ check_reference(Check *c, bool bounds, bool half)
 	same_values(c, dots, "contract");
 	same_values(c, pass_unfold(dots), "unfold");
 	c->cpu = pass_split(dots, false);
-	c->gpu = pass_split(c->g->nnode % 2 ? dots : pass_small_products(dots), true); /* all are small here: then none is left */
+	c->gpu = pass_split(c->g->nnode % 2 ? dots : pass_small_products(dots, true), true); /* all are small here: then none is left */
 	same_values(c, c->cpu, "split for cpu");
 	same_values(c, c->gpu, "split for cuda");
 	if (!half)
@@ -281,7 +281,7 @@ check_plan(Check *const *c, int n, const CheckMode *m, int per_module, Places *p
 		a = c[i] ? c[i]->g->arena : NULL;
 	Plan *p = arena_alloc(a, sizeof *p);
 	PlanTargetset *s = p->set = arena_alloc(a, sizeof *s);
-	CodegenOptions o = {.cuda = m->cuda, .fuse = m->fuse, .reuse = m->reuse};
+	CodegenOptions o = {.cuda = m->cuda, .fuse = m->fuse, .reuse = m->reuse, .library = true};
 	Sources *src = arena_alloc(a, sizeof *src);
 	*src = (Sources){.arena = a, .prelude = prelude, .per_module = per_module};
 	p->nset = 1;

@@ -318,7 +318,7 @@ compare(const Case *c, const char *how, const double *want, const double *got, d
 static PlanTargetset
 compile(Case *c, Graph *g, const Mode *mode, bool cuda, const char *prelude)
 {
-	CodegenOptions o = {.cuda = cuda, .fuse = mode->fuse, .reuse = mode->reuse};
+	CodegenOptions o = {.cuda = cuda, .fuse = mode->fuse, .reuse = mode->reuse, .library = true};
 	Sources *src = arena_alloc(&arena, sizeof *src);
 	PlanTargetset s = {.target = cuda ? "cuda" : "cpu", .nprogram = 1};
 	*src = (Sources){.arena = &arena, .prelude = prelude, .per_module = 48};
@@ -414,7 +414,7 @@ on_device(Case *c, const double *want, Device *d)
 		if (m->half && !cuda)
 			continue;
 		Graph *g = m->half ? pass_precision(contracted) : contracted;
-		g = pass_split(cuda && m->fuse ? pass_small_products(g) : g, cuda);
+		g = pass_split(cuda && m->fuse ? pass_small_products(g, true) : g, cuda);
 		PlanTargetset s = compile(c, g, m, cuda, prelude);
 		const char *how = arena_printf(&arena, "on %s, %s", d->name, m->name);
 		if (run(c, d, &s, all, &e))

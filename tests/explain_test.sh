@@ -36,5 +36,17 @@ text=$("$mmc" tests/models/media.yaml --target cuda --precision bf16 --batch 64 
 if grep -q 'reads windows where they lie' <<<"$text"; then ok; else bad 'no product reads windows'; fi
 if cat "$tmp"/bf16/*.cu | grep -q '^train_.*_fold'; then bad 'windows are laid over one another'; else ok; fi
 
+# Without the library all products are kernels of ours; one inside a loop, for which there is none in bf16, is refused.
+library() { "${MMRUN:-./mmrun}" inspect "$tmp/plan.bin" | awk '$1 == "cuda" && $2 != "trace" { n += $6 } END { print n + 0 }'; }
+for p in fp32 bf16; do
+	"$mmc" models/engagement.yaml --target cuda --precision $p --no-library -o "$tmp/plan.bin" || bad "$p --no-library"
+	if [ "$(library)" -eq 0 ]; then ok; else bad "$p --no-library: $(library) products by the library"; fi
+done
+"$mmc" models/engagement.yaml --target cuda --precision bf16 -o "$tmp/plan.bin"
+if [ "$(library)" -gt 0 ]; then ok; else bad 'no product by the library'; fi
+text=$("$mmc" models/lstm.yaml --target cuda --precision bf16 --no-library -o "$tmp/none.bin" 2>&1)
+status=$?
+if [ $status -eq 2 ] && grep -q 'no kernel of ours computes this product of' <<<"$text" && [ ! -e "$tmp/none.bin" ]; then ok; else bad "lstm --no-library: status $status"; fi
+
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

@@ -110,7 +110,7 @@ pass_none(Graph *g)
 
 static Graph *pass_split_cpu(Graph *g) { return pass_split(pass_contract(g), false); }
 static Graph *pass_split_cuda(Graph *g) { return pass_split(pass_contract(g), true); }
-static Graph *pass_small(Graph *g) { return pass_small_products(pass_contract(g)); }
+static Graph *pass_small(Graph *g) { return pass_small_products(pass_contract(g), true); }
 static Graph *pass_unfolded(Graph *g) { return pass_unfold(pass_contract(g)); }
 static Graph *pass_half(Graph *g) { return pass_precision(pass_contract(g)); }
 

@@ -344,7 +344,7 @@ read_text(const char *path)
 static PlanTargetset
 compile(Case *c, Graph *g, const Mode *mode, bool cuda, const char *prelude)
 {
-	CodegenOptions o = {.cuda = cuda, .fuse = mode->fuse, .reuse = mode->reuse};
+	CodegenOptions o = {.cuda = cuda, .fuse = mode->fuse, .reuse = mode->reuse, .library = true};
 	Sources *src = arena_alloc(&arena, sizeof *src);
 	PlanTargetset s = {.target = cuda ? "cuda" : "cpu", .nprogram = 1};
 	*src = (Sources){.arena = &arena, .prelude = prelude, .per_module = cuda ? 16 : 48};
@@ -502,7 +502,7 @@ on_device(Case *c, Graph *graph, const Results *want, Device *d)
 		if (m->half && !cuda)
 			continue;
 		Graph *g = m->half ? pass_precision(contracted) : contracted;
-		g = pass_split(cuda && m->fuse ? pass_small_products(g) : g, cuda);
+		g = pass_split(cuda && m->fuse ? pass_small_products(g, true) : g, cuda);
 		PlanTargetset s = compile(c, g, m, cuda, prelude);
 		if (m->half) {
 			interpret_beside(c, g, &beside);

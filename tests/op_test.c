@@ -479,7 +479,7 @@ make_plan(Case *cases, int n, const char *target, int mode, const char *prelude,
 	bool fuse = mode > 0;
 	Plan *p = arena_alloc(&arena, sizeof *p);
 	PlanTargetset *s = p->set = arena_alloc(&arena, sizeof *s);
-	CodegenOptions o = {.cuda = !strcmp(target, "cuda"), .fuse = fuse, .reuse = true};
+	CodegenOptions o = {.cuda = !strcmp(target, "cuda"), .fuse = fuse, .reuse = true, .library = true};
 	Sources *src = arena_alloc(&arena, sizeof *src);
 	*src = (Sources){.arena = &arena, .prelude = prelude, .per_module = o.cuda ? 32 : 200};
 	p->nset = 1;

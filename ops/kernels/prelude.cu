@@ -478,48 +478,6 @@ mm_tile_dot(float d[][4], const uint32_t f[][4], const bf16 *b)
 		mm_step_rows<N, D>(d, f[k], b + k * 16);
 }
 
-/* d[M, N] += a b over K summed places, in shared memory: rows of A, or of B, elements. a's are its rows, or the summed places (A_T);
-   b's its columns, or the summed places (B_T). */
-template <int M, int N, int K, int A, int B, bool A_T, bool B_T> __device__ __forceinline__ void
-mm_block_product(float d[M / 16][N / 8][4], const bf16 *a, const bf16 *b)
-{
-	const int lane = threadIdx.x % 32;
-	a += A_T ? (lane / 16 * 8 + lane % 8) * A + lane / 8 % 2 * 8 : lane % 16 * A + lane / 16 * 8;
-	b += B_T ? lane % 16 * B + lane / 16 * 8 : (lane / 16 * 8 + lane % 8) * B + lane / 8 % 2 * 8;
-#pragma unroll
-	for (int k = 0; k < K; k += 16) {
-		uint32_t x[N / 16][4], f[M / 16][4];
-#pragma unroll
-		for (int m = 0; m < M / 16; m++)
-			if (A_T)
-				mm_matrices_t(f[m], a + k * A + m * 16);
-			else
-				mm_matrices(f[m], a + m * 16 * A + k);
-#pragma unroll
-		for (int n = 0; n < N / 16; n++)
-			if (B_T)
-				mm_matrices_t(x[n], b + k * B + n * 16);
-			else
-				mm_matrices(x[n], b + n * 16 * B + k);
-#pragma unroll
-		for (int m = 0; m < M / 16; m++)
-			mm_step<N>(d[m], f[m], x);
-	}
-}
-
-/* A warp's d[M, N] into rows of S in shared memory. */
-template <int M, int N, int S, class T> __device__ __forceinline__ void
-mm_block_keep(T *to, const float d[M / 16][N / 8][4])
-{
-	struct __align__(2 * sizeof(T)) Pair { T x, y; };
-	to += threadIdx.x % 32 / 4 * S + threadIdx.x % 4 * 2;
-#pragma unroll
-	for (int m = 0; m < M / 8; m++)
-#pragma unroll
-		for (int n = 0; n < N / 8; n++)
-			*(Pair *)&to[m * 8 * S + n * 8] = Pair{(T)d[m / 2][n][m % 2 * 2], (T)d[m / 2][n][m % 2 * 2 + 1]};
-}
-
 /* Eight neighbours, each side at a place divisible by 16 bytes, or by all of them. */
 template <class T> __device__ __forceinline__ void
 mm_move(T *to, const T *from)
@@ -558,4 +516,145 @@ mm_tile_store(C *to, const float o[][4], int j)
 #pragma unroll
 	for (int n = 0; n < D / 8; n++)
 		*(Pair *)&to[n * 8 + threadIdx.x % 4 * 2] = Pair{(C)o[n][j * 2], (C)o[n][j * 2 + 1]};
+}
+
+/* ---- products of blocks, for compiler/emit_product.c ---- */
+
+/* Place of an element in a tile of N lines of W neighbours: panels of up to 64 neighbours, in which the 16-byte pieces of a
+   line are exchanged by the line's number, so that neighbouring lines have theirs in other banks. wgmma reads it so (PTX ISA,
+   "Shared memory matrix layout", swizzling of 128, 64 and 32 bytes), if the tile begins at a place divisible by 1024 bytes. */
+template <int N, int W> __device__ __forceinline__ int
+mm_place(int line, int at)
+{
+	constexpr int P = W < 64 ? W : 64;
+	return at / P * (N * P) + line * P + (at % P / 8 ^ line % 8 / (64 / P)) * 8 + at % 8;
+}
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define MM_WGMMA 1
+
+/* Operand of wgmma: from `from` on, as mm_place has it. LINES: the summed places are its lines, and it has so many. */
+template <int W, int LINES> __device__ __forceinline__ uint64_t
+mm_operand(const bf16 *from)
+{
+	constexpr uint64_t P = W < 64 ? W : 64, mode = P == 64 ? 1 : P == 32 ? 2 : 3, panel = LINES ? LINES * P * 2 : 16;
+	return (uint32_t)__cvta_generic_to_shared(from) >> 4 | panel >> 4 << 16 | (8 * P * 2) >> 4 << 32 | mode << 62;
+}
+
+#define MM_OUT(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define MM_OUT4(n) MM_OUT(n), MM_OUT(n + 1), MM_OUT(n + 2), MM_OUT(n + 3)
+#define MM_MULTIPLY(N, LIST, A, B, TA, TB, ...) \
+	asm volatile("{.reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" LIST "}, %" #A ", %" #B ", p, 1, 1, %" #TA ", %" #TB ";}" \
+	             : __VA_ARGS__ : "l"(a), "l"(b), "n"(A_T), "n"(B_T))
+#define MM_LIST8 "%0,%1,%2,%3,%4,%5,%6,%7"
+#define MM_LIST16 MM_LIST8 ",%8,%9,%10,%11,%12,%13,%14,%15"
+#define MM_LIST32 MM_LIST16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define MM_LIST64 MM_LIST32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+
+/* d[64, N] += a[64, 16] b[16, N], of four warps, each with 16 rows; it runs on until mm_multiplied. */
+template <int N, bool A_T, bool B_T> __device__ __forceinline__ void
+mm_multiply(float d[][4], uint64_t a, uint64_t b)
+{
+	if constexpr (N == 16)
+		MM_MULTIPLY(16, MM_LIST8, 8, 9, 10, 11, MM_OUT(0), MM_OUT(1));
+	else if constexpr (N == 32)
+		MM_MULTIPLY(32, MM_LIST16, 16, 17, 18, 19, MM_OUT4(0));
+	else if constexpr (N == 64)
+		MM_MULTIPLY(64, MM_LIST32, 32, 33, 34, 35, MM_OUT4(0), MM_OUT4(4));
+	else
+		MM_MULTIPLY(128, MM_LIST64, 64, 65, 66, 67, MM_OUT4(0), MM_OUT4(4), MM_OUT4(8), MM_OUT4(12));
+}
+#else
+#define MM_WGMMA 0
+#endif
+
+/* The product of a block of T threads: R x C results, over K summed places at a time. a[R, K], b[K, C] are tiles as mm_place
+   has them: lines are a's rows, or the summed places (A_T); b's columns, or the summed places (B_T).
+
+   start begins with a tile and finish ends with it; between them a thread may ask for other tiles. With wgmma four warps have
+   R / (T / 128) rows in common, 16 of each 64 a warp; without, a warp has some rows and up to 64 columns. */
+template <int R, int C, int K, int T, bool A_T, bool B_T> struct mm_Product {
+	static constexpr int OVER = !MM_WGMMA && C > 64 ? 2 : 1;        /* warps side by side */
+	static constexpr int M = R * OVER / (T / 32), N = C / OVER;     /* a warp's results */
+	float d[M / 16][N / 8][4] = {};
+
+	/* Rows 16m and on of the warp's, of the block's. */
+	__device__ __forceinline__ static int
+	row(int m)
+	{
+		const int warp = threadIdx.x / 32;
+		return MM_WGMMA ? warp / 4 * (R / (T / 128)) + m * 64 + warp % 4 * 16 : warp / OVER * M + m * 16;
+	}
+
+	__device__ __forceinline__ static int column(void) { return MM_WGMMA ? 0 : threadIdx.x / 32 % OVER * N; }
+
+	__device__ __forceinline__ void
+	start(const bf16 *a, const bf16 *b)
+	{
+#if MM_WGMMA
+		asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#pragma unroll
+		for (int k = 0; k < K; k += 16)
+#pragma unroll
+			for (int m = 0; m < M / 16; m++) {
+				const int line = threadIdx.x / 128 * (R / (T / 128)) + m * 64;
+				const uint64_t x = A_T ? mm_operand<R, K>(a + line * K + k * 64) : mm_operand<K, 0>(a + line * K + k);
+				const uint64_t y = B_T ? mm_operand<C, K>(b + k * (C < 64 ? C : 64)) : mm_operand<K, 0>(b + k);
+				mm_multiply<C, A_T, B_T>(d[m], x, y);
+			}
+		asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+	}
+
+	__device__ __forceinline__ void
+	finish(const bf16 *a, const bf16 *b)
+	{
+#if MM_WGMMA
+		asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+#else
+		const int lane = threadIdx.x % 32, low = lane % 16, high = lane / 16 * 8, mixed = lane / 16 * 8 + lane % 8, half = lane / 8 % 2 * 8;
+#pragma unroll
+		for (int k = 0; k < K; k += 16) {
+			uint32_t x[N / 16][4], f[M / 16][4];
+#pragma unroll
+			for (int m = 0; m < M / 16; m++)
+				if (A_T)
+					mm_matrices_t(f[m], a + mm_place<K, R>(k + mixed, row(m) + half));
+				else
+					mm_matrices(f[m], a + mm_place<R, K>(row(m) + low, k + high));
+#pragma unroll
+			for (int n = 0; n < N / 16; n++)
+				if (B_T)
+					mm_matrices_t(x[n], b + mm_place<K, C>(k + low, column() + n * 16 + high));
+				else
+					mm_matrices(x[n], b + mm_place<C, K>(column() + n * 16 + mixed, k + half));
+#pragma unroll
+			for (int m = 0; m < M / 16; m++)
+				mm_step<N>(d[m], f[m], x);
+		}
+#endif
+	}
+
+	/* The results into rows of S in shared memory. */
+	template <int S, class E> __device__ __forceinline__ void
+	keep(E *to) const
+	{
+		struct __align__(2 * sizeof(E)) Pair { E x, y; };
+		to += column() + threadIdx.x % 32 / 4 * S + threadIdx.x % 4 * 2;
+#pragma unroll
+		for (int m = 0; m < M / 8; m++)
+#pragma unroll
+			for (int n = 0; n < N / 8; n++)
+				*(Pair *)&to[(row(m / 2) + m % 2 * 8) * S + n * 8] = Pair{(E)d[m / 2][n][m % 2 * 2], (E)d[m / 2][n][m % 2 * 2 + 1]};
+	}
+};
+
+/* What this block's threads have brought into shared memory is there for all of them, and for wgmma. */
+__device__ __forceinline__ void
+mm_brought(void)
+{
+#if MM_WGMMA
+	asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+	__syncthreads();
 }
