@@ -453,9 +453,9 @@ place_pack(Fusion *f, Node *n, bool *must)
 	}
 }
 
-/* The product that x is a view of, or NULL. stride: of x on entry, then of the product. */
+/* What x shows with other dims: a product or an elementwise value, or NULL. stride: of x on entry, then of that. */
 static Node *
-product_below(Node *x, int64_t *stride)
+part_below(Node *x, int64_t *stride)
 {
 	int64_t s[MAXDIM];
 	while (x->op == P_reshape || x->op == P_permute) {
@@ -467,16 +467,51 @@ product_below(Node *x, int64_t *stride)
 			stride[x->at[i]] = s[i];
 		x = y;
 	}
-	return kind(x) == K_DOT ? x : NULL;
+	return kind(x) == K_DOT || kind(x) == K_ELEM ? x : NULL;
 }
 
-/* Results of products, side by side: each computed in its place. */
+/* Does an elementwise value hang on one of which known is set, or (set) marks it what it hangs on? Not far down. */
+static bool
+hangs_on(const Node *x, bool *known, bool set, int depth)
+{
+	bool any = false;
+	for (int i = 0; i < x->nin; i++) {
+		Node *in = x->in[i];
+		if (kind(in) == K_LEAF)
+			continue;
+		any |= known[in->id];
+		known[in->id] |= set;
+		if ((kind(in) == K_ELEM || in->op == P_reshape) && depth > 0)
+			any |= hangs_on(in, known, set, depth - 1);
+	}
+	return any;
+}
+
+/* Values of one size that hang on something in common, so that one kernel has them all, as the adjoints of gates. Together, a
+   place of the whole would compute each of them to choose one. */
+static bool
+of_one_kernel(const Fusion *f, const Node *n)
+{
+	bool *known = arena_alloc(f->arena, (size_t)f->g->nnode);
+	for (int i = 0; i < n->nin; i++) {
+		const Node *x = n->in[i];
+		while (x->op == P_reshape)
+			x = x->in[0];
+		if (kind(x) != K_ELEM || f->nuser[x->id] != 1 || n->in[i]->dim[n->at[0]] != n->in[0]->dim[n->at[0]] || (i > 0 && !hangs_on(x, known, false, 8)))
+			return false;
+		hangs_on(x, known, i == 0, 8);
+	}
+	return true;
+}
+
+/* Results of products, or values of one kernel, side by side: each computed in its place. */
 static bool
 place_concat(Fusion *f, Node *n, bool *must)
 {
 	Layout part[8];
 	Node *dot[8];
 	int64_t plain[MAXDIM], size = 1, at = 0;
+	bool elementwise = of_one_kernel(f, n);
 	if (n->nin > (int)LEN(part))
 		return false;
 	for (int i = n->nd - 1; i >= 0; i--) {
@@ -488,14 +523,14 @@ place_concat(Fusion *f, Node *n, bool *must)
 		Layout *l = &part[placed];
 		*l = (Layout){.root = n, .state = -1, .off = at * plain[n->at[0]]};
 		memcpy(l->stride, plain, sizeof plain);
-		Node *d = dot[placed] = product_below(n->in[placed], l->stride);
-		if (!d || f->home[d->id] != UNDECIDED || must[d->id] || f->layout[d->id].root != d)
+		Node *d = dot[placed] = part_below(n->in[placed], l->stride);
+		if (!d || (kind(d) == K_ELEM) != elementwise || f->home[d->id] != UNDECIDED || must[d->id] || f->layout[d->id].root != d)
 			break;
 		Layout was = f->layout[d->id];
 		f->layout[d->id] = *l;
 		*l = was;
 		at += n->in[placed]->dim[n->at[0]];
-		if (tile_output(f, d) < 0 && !gemm_places(d, f->layout[d->id].stride)) {
+		if (!elementwise && tile_output(f, d) < 0 && !gemm_places(d, f->layout[d->id].stride)) {
 			f->layout[d->id] = was;
 			break;
 		}

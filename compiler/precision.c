@@ -1,5 +1,5 @@
 /* Mixed precision for a target with bf16 matrix units: operands of matrix products are rounded to bf16, their results
-   are stored as bf16, except weight gradients, which stay f32; everything else computes and, where it is stored for
+   are stored as bf16, except weight gradients and what a loop carries on, which stay f32; everything else computes and, where it is stored for
    itself, stores f32. Parameters and optimizer state stay f32: the packed vector is rounded once a step.
 
      dot(x, w)  ->  cast(dot(cast(x, bf16), cast(w, bf16)), f32)      sums inside are f32
@@ -60,6 +60,14 @@ float_up(Graph *to, Node *n, Node **in)
 static Node *
 narrow(Graph *to, Node *x, bool windowed)
 {
+	if (x->op == P_concat && !windowed) { /* its parts may be computed in their places */
+		Node *part[16];
+		if (x->nin > (int)LEN(part))
+			return mk_cast(to, x, DT_BF16);
+		for (int i = 0; i < x->nin; i++)
+			part[i] = narrow(to, x->in[i], false);
+		return mk_concat(to, part, x->nin, (int)x->at[0]);
+	}
 	windowed |= x->op == P_window;
 	for (const Node *v = x; prim_info[v->op].kind == K_VIEW && !windowed; v = v->in[0])
 		windowed = v->op == P_window;
@@ -107,7 +115,25 @@ narrow_results(Graph *g)
 		if (!scan || wide[v[i]->id] || v[i]->dt != DT_F32 || v[i]->at[0] < scan_ncarry(scan))
 			continue;
 		GOutput *o = &scan->body->output[v[i]->at[0]];
-		o->node = mk_cast(scan->body, o->node, DT_BF16);
+		o->node = narrow(scan->body, o->node, false);
+	}
+}
+
+/* A product that a loop carries to its next step and reads nowhere else is f32, as the carry is: no kernel makes it so. */
+static void
+carry_products(Graph *body, int ncarry)
+{
+	int n, *reads = arena_alloc(body->arena, (size_t)body->nnode * sizeof *reads);
+	Node **v = graph_reach(body, &n);
+	for (int i = 0; i < n; i++)
+		for (int k = 0; k < v[i]->nin; k++)
+			reads[v[i]->in[k]->id]++;
+	for (int i = 0; i < body->noutput; i++)
+		reads[body->output[i].node->id]++;
+	for (int i = 0; i < ncarry; i++) {
+		Node *x = body->output[i].node, *d = x->op == P_cast ? x->in[0] : x;
+		if (x->dt == DT_F32 && d->op == P_dot && d->dt == DT_BF16 && reads[x->id] == 1 && reads[d->id] == 1)
+			body->output[i].node = node_new(body, P_dot, DT_F32, d->in, 2, NULL, 0, d->at, d->nat, 0);
 	}
 }
 
@@ -118,5 +144,8 @@ pass_precision(Graph *g)
 	Gradients w = weight_gradients(g);
 	g = graph_map(g, lower_dot, &w); /* bodies of scans are new, too */
 	narrow_results(g);
+	for (int i = 0; i < g->nnode; i++)
+		if (g->node[i]->op == P_scan)
+			carry_products(g->node[i]->body, scan_ncarry(g->node[i]));
 	return graph_map(g, NULL, NULL);
 }

@@ -160,6 +160,20 @@ scan_lift(Graph *to, const Node *scan, Node **ops, Graph *body)
 	return mk_scan(to, l.ops, l.nops, at, 3 + l.nops - (int)at[2], body);
 }
 
+/* Is x the cast of y, as a whole or part by part? */
+static bool
+rounds(const Node *x, const Node *y, DType dt)
+{
+	if (x->op == P_cast)
+		return x->dt == dt && x->in[0] == y;
+	if (x->op != P_concat || y->op != P_concat || x->nin != y->nin || x->at[0] != y->at[0])
+		return false;
+	for (int i = 0; i < x->nin; i++)
+		if (!rounds(x->in[i], y->in[i], dt))
+			return false;
+	return true;
+}
+
 Node *
 scan_rounded(Graph *g, const Node *result, DType dt)
 {
@@ -167,12 +181,12 @@ scan_rounded(Graph *g, const Node *result, DType dt)
 	bool carry = result->at[0] < scan_ncarry(scan);
 	for (int k = 0; k < scan->body->noutput; k++) {
 		const Node *x = scan->body->output[k].node;
-		if (x->op == P_cast && x->dt == dt && x->in[0] == y && carry == (k < scan_ncarry(scan)))
+		if (rounds(x, y, dt) && carry == (k < scan_ncarry(scan)))
 			return mk_result(g, scan, k);
 	}
 	for (int i = 0; i < scan->body->nnode && !carry; i++) {
 		Node *x = scan->body->node[i];
-		if (x->op == P_cast && x->dt == dt && x->in[0] == y)
+		if (rounds(x, y, dt))
 			return mk_result(g, scan, graph_output(scan->body, "", "", x));
 	}
 	return NULL;

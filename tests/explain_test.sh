@@ -36,6 +36,11 @@ text=$("$mmc" tests/models/media.yaml --target cuda --precision bf16 --batch 64 
 if grep -q 'reads windows where they lie' <<<"$text"; then ok; else bad 'no product reads windows'; fi
 if cat "$tmp"/bf16/*.cu | grep -q '^train_.*_fold'; then bad 'windows are laid over one another'; else ok; fi
 
+# A step back through a loop of gates is one kernel and a product, whose result the next step takes as it is.
+text=$("$mmc" models/lstm.yaml --target cuda --precision bf16 --no-trace --explain -o "$tmp/plan.bin" --emit-src "$tmp/lstm" 2>&1)
+if [ "$(grep -c 'recurrent.*concat: its parts are computed in their places' <<<"$text")" -eq 2 ]; then ok; else bad 'adjoints of gates are not of one kernel'; fi
+if [ "$(cat "$tmp"/lstm/*.cu | grep -c '^train_k[0-9]*_cast(const bf16')" -eq 1 ]; then ok; else bad 'a carry is cast by a kernel of its own'; fi
+
 # Without the library all products are kernels of ours; one inside a loop, for which there is none in bf16, is refused.
 library() { "${MMRUN:-./mmrun}" inspect "$tmp/plan.bin" | awk '$1 == "cuda" && $2 != "trace" { n += $6 } END { print n + 0 }'; }
 for p in fp32 bf16; do
