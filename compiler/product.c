@@ -117,7 +117,7 @@ product_use(const Fusion *f, const Node *dot)
 		return PRODUCT_NOT;
 	if (!f->library || product_windowed(dot->in[A]) || product_windowed(dot->in[B]))
 		return p.rows * p.batches < INT32_MAX / 64 && p.columns * p.places < INT32_MAX / 64 ? PRODUCT_ALONE : PRODUCT_NOT;
-	bool shape = dot->dt == DT_BF16 && p.batches == 1 && p.places % 16 == 0 && p.places <= 512 && p.columns % 64 == 0 && p.rows >= 1024 && p.rows % 128 == 0;
+	bool shape = dot->dt == DT_BF16 && p.batches == 1 && p.places % 16 == 0 && p.places <= 128 && p.columns % 64 == 0 && p.rows >= 1024 && p.rows % 128 == 0;
 	return shape && in_pieces(f, dot->in[A]) && in_pieces(f, dot->in[B]) ? PRODUCT_JOINED : PRODUCT_NOT;
 }
 
