@@ -13,6 +13,10 @@
 
 #include "fuse.h"
 
+#define DEAR 6            /* operations */
+#define FEW 4096          /* places */
+#define MANY (1 << 23)    /* for which so many operations take longer than to start a kernel */
+
 static Kind kind(const Node *n) { return prim_info[n->op].kind; }
 
 static bool
@@ -226,6 +230,19 @@ cheap_again(const Node *n, int m)
 	return out <= 4096 ? m <= 6 : in * 4 <= out * 5 && (m - 1) * in <= (m + 1) * out;
 }
 
+/* A root, a quotient and the like of few places (channels), which each of very many would compute anew: a kernel of its own takes less
+   than that. */
+static bool
+dear_again(const Fusion *f, const Node *n, const int *r, int m)
+{
+	if (!f->cuda || kind(n) != K_ELEM || prim_cost(n->op) < DEAR || node_count(n) > FEW)
+		return false;
+	for (int i = 0; i < m; i++)
+		if (is_kernel(f, r[i]) && region_space(f, r[i]) >= MANY)
+			return true;
+	return false;
+}
+
 /* One that other nodes can join, not a library call. */
 bool
 is_kernel(const Fusion *f, int r)
@@ -261,7 +278,7 @@ mask_again(const Fusion *f, const Node *n, const int *r, int m)
 {
 	size_t count = (size_t)f->g->nnode;
 	bool *mine = xcalloc(count, 1), *theirs = xcalloc(count, 1), *seen = xcalloc(count, 1);
-	int few = 12, any = (int)count;
+	int few = 24, any = (int)count;
 	int64_t left = node_count(n) * (int64_t)dtype_bytes(n->dt) * (m + 1);
 	bool ok = n->dt == DT_BOOL && kind(n) == K_ELEM && mark_read(f, n, seen, mine, &few);
 	for (int i = 0; ok && i < m; i++) {
@@ -366,7 +383,7 @@ static void
 decide(Fusion *f, Node *n, bool *must)
 {
 	int r[256], m = reader_regions(f, n, r, LEN(r));
-	bool loops = true, tiles = m > 0, needed = must[n->id];
+	bool loops = true, tiles = m > 0, needed = must[n->id] || (f->fuse && dear_again(f, n, r, m));
 	for (int i = 0; i < m; i++) {
 		tiles &= f->region[r[i]].kind == R_TILE || (f->region[r[i]].kind == R_PRODUCT && m == 1);
 		loops &= takes(f, r[i], n);

@@ -196,7 +196,7 @@ lower_concat(Kernel *k, Node *n, const Ix **idx, Guard *guard)
 	return v;
 }
 
-static int
+int
 prim_cost(Prim op)
 {
 	switch (op) {

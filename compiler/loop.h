@@ -230,6 +230,7 @@ typedef enum ProductUse {
 } ProductUse;
 
 bool product_possible(const Node *dot); /* in a kernel of ours, wherever its operands lie */
+int prim_cost(Prim op); /* about, in operations of a GPU */
 ProductUse product_use(const Fusion *f, const Node *dot);
 /* Is the operand read through windows where they lie? */
 bool product_windowed(const Node *x);
