@@ -766,7 +766,7 @@ dear(const Kernel *k, const bool *need)
 	int cost = 0;
 	for (int i = 0; i < k->nval; i++)
 		cost += need[i] ? k->val[i]->cost : 0;
-	return cost > 50;
+	return cost > 40;
 }
 
 static void

@@ -15,6 +15,7 @@
 #define SKEW 8 /* elements behind each row of the result in shared memory: neighbouring rows in other banks */
 #define RUN_OF 8
 #define ATOM 512 /* elements: a tile's place in shared memory (mm_place) */
+#define BRIEF 128 /* summed places of which there are few */
 #define LONG 512 /* summed places of which it pays to have more in a tile */
 #define SHARED (227 * 1024) /* bytes of a multiprocessor */
 #define BLOCK_SHARED (98 * 1024) /* that every GPU since sm_80 has for a block */
@@ -91,28 +92,38 @@ up_to(int64_t n, int by, int most)
 /* Four warps have 64 or 128 rows, and all columns, of a block. Many rows share what is read of the other operand; too many are
    left empty at the end. */
 static void
-shape_rows(Blocks *s, int64_t rows)
+shape_rows(Blocks *s, int64_t rows, bool small)
 {
-	int64_t least = INT64_MAX;
-	for (int64_t n = 64; n <= (s->columns > 64 ? 128 : 256); n *= 2) {
+	int64_t least = INT64_MAX, most = small || s->columns > 64 ? 128 : 256;
+	for (int64_t n = 64; n <= most; n *= 2) {
 		int64_t cost = (rows + n - 1) / n * (n + 64); /* what is read, about */
 		if (cost > least)
 			continue;
 		least = cost;
 		s->rows = (int)n;
 	}
-	s->threads = s->rows > (s->columns > 64 ? 64 : 128) ? 256 : 128;
+	s->threads = s->rows > (small || s->columns > 64 ? 64 : 128) ? 256 : 128;
+}
+
+/* How many blocks registers allow: a thread's share of the result, and its column sums. */
+static int
+held_blocks(const Kernel *k, const Blocks *s)
+{
+	int values = s->rows * s->columns / s->threads;
+	for (int i = 0; i < k->nstore; i++)
+		values += k->store[i].column ? RUN_OF : 0;
+	return (values < 48 ? 3 : 2) * 256 / s->threads;
 }
 
 static Blocks
 shape_of(const Kernel *k, Side *left, Side *right)
 {
 	int64_t columns = k->size[COLUMN], places = k->size[PLACE];
-	Blocks s = {.columns = up_to(columns, 16, columns > 64 ? 128 : 64)};
+	bool small = k->columns && places <= BRIEF; /* sums take registers, too, and are much of the work */
+	Blocks s = {.columns = up_to(columns, 16, columns > 64 && !small ? 128 : 64)};
 	s.columns = s.columns <= 32 ? s.columns : s.columns <= 64 ? 64 : 128;
-	shape_rows(&s, k->size[ROW]);
-	s.held = s.rows * s.columns < 64 * s.threads ? 3 : 2;
-	s.held *= 256 / s.threads;
+	shape_rows(&s, k->size[ROW], small);
+	s.held = held_blocks(k, &s);
 	s.most = SHARED / s.held - 1024 < BLOCK_SHARED ? (SHARED / s.held - 1024) / 16 * 16 : BLOCK_SHARED;
 	s.depth = places < 64 && (places - 1) % 32 < 16 ? 16 : 32;
 	if (places >= LONG && 2 * STAGES * 64 * (s.rows + s.columns) <= s.most)
@@ -356,7 +367,7 @@ put_product(Emit *e, const Side *left, const Side *right, const Blocks *h)
 	emit_line(e, "};");
 	for (int i = 0; i + 1 < h->stages; i++)
 		emit_line(e, "fetch(%d);", i);
-	emit_line(e, "%sfor (int step = 0; step < %d; step++) {", steps > 4 ? "" : "_Pragma(\"unroll\") ", steps);
+	emit_line(e, "%sfor (int step = 0; step < %d; step++) {", steps > 4 || h->rows > 128 ? "" : "_Pragma(\"unroll\") ", steps);
 	e->indent++;
 	emit_line(e, "mm_wait<%d>();", h->stages - 2);
 	emit_line(e, "mm_brought();");
