@@ -271,7 +271,9 @@ store_lines(Emit *e)
 			continue;
 		char *ix = ix_text(e, s->ix);
 		if (s->dot) {
-			emit_line(e, "mm_tile_store<%ld>(&a%d[%s], o%d, j);", (long)s->dot->width, arg_index(k, s->node), ix, i);
+			char *scale = s->scale ? val_ref(e, s->scale) : NULL;
+			emit_line(e, "mm_tile_store<%ld>(&a%d[%s], o%d, j, %s);", (long)s->dot->width, arg_index(k, s->node), ix, i, scale ? scale : "1.0f");
+			free(scale);
 		} else {
 			char *v = val_ref(e, s->val);
 			emit_line(e, "if (q == 0) a%d[%s] = %s;", arg_index(k, s->node), ix, v);

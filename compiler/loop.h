@@ -75,7 +75,7 @@ struct LVal {
 	int level;
 	int cost;          /* rough instructions of this value alone */
 	int id;            /* operands have smaller ids */
-	int use;           /* scratch of the emitters */
+	int use;           /* scratch */
 };
 
 typedef struct LStore {
@@ -85,6 +85,7 @@ typedef struct LStore {
 	bool row;          /* varies along the row */
 	bool column;       /* summed over the rows of a part, place by place of the row; row is set, too */
 	Matrix *dot;       /* stored is the sum over the row of val times the matrix's rows; ix is where a result's row starts */
+	LVal *scale;       /* and that times this, one for a row; NULL: 1 */
 } LStore;
 
 /* What a kernel is given: a buffer from an element on. Packed vectors are read through one argument for each place that is

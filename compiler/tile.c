@@ -179,6 +179,91 @@ lower_tile_dot(Kernel *k, Node *dot, const Ix **idx)
 	return val_new(k, v);
 }
 
+static LVal *
+like(Kernel *k, const LVal *v, LVal *a, LVal *b, LVal *c)
+{
+	return val_new(k, (LVal){.kind = LV_PRIM, .node = v->node, .dt = v->dt, .nin = v->nin, .in = {a, b, c}, .cost = v->cost});
+}
+
+static bool is_zero(const LVal *v) { return v->kind == LV_CONST && v->f == 0; }
+
+/* v without the factors that are the same all along the row; they are gathered in *scale (NULL: 1), so that the sum of products is
+   multiplied by them once. What waits for them does no longer: p = e * (1 / sum(e)) needs no walk after that of the sum.
+
+     cast(select(c, e * r * 1.25, 0))  ->  cast(select(c, e, 0)), scale r * 1.25  */
+static LVal *
+without_factors(Kernel *k, LVal *v, LVal **scale)
+{
+	Prim op = v->node->op;
+	LVal *const *in = v->in;
+	unsigned row = ~0u << k->nouter;
+	if (v->kind != LV_PRIM || !(v->axes & row))
+		return v;
+	if (op == P_mul && v->dt == DT_F32) {
+		for (int i = 0; i < 2; i++)
+			if (!(in[i]->axes & row)) {
+				*scale = *scale ? like(k, v, *scale, in[i], NULL) : in[i];
+				return without_factors(k, in[!i], scale);
+			}
+		LVal *a = without_factors(k, in[0], scale);
+		return like(k, v, a, without_factors(k, in[1], scale), NULL);
+	}
+	if (op == P_select && is_zero(in[2]))
+		return like(k, v, in[0], without_factors(k, in[1], scale), in[2]);
+	if (op == P_select && is_zero(in[1]))
+		return like(k, v, in[0], in[1], without_factors(k, in[2], scale));
+	if (op == P_cast && v->dt == DT_BF16 && in[0]->dt == DT_F32)
+		return like(k, v, without_factors(k, in[0], scale), NULL, NULL);
+	return v;
+}
+
+static void mark_needed(LVal *v);
+
+static void
+mark_needed_ix(const Ix *ix)
+{
+	for (int i = 0; ix && i < ix->n; i++) {
+		if (ix->t[i].a->kind == AT_VAL)
+			mark_needed(ix->t[i].a->val);
+		mark_needed_ix(ix->t[i].a->of);
+	}
+}
+
+static void
+mark_needed(LVal *v)
+{
+	if (!v || v->use)
+		return;
+	v->use = 1;
+	for (int i = 0; i < v->nin; i++)
+		mark_needed(v->in[i]);
+	mark_needed_ix(v->ix);
+	for (const Guard *g = v->guard; g; g = g->up)
+		mark_needed_ix(g->ix);
+}
+
+/* Only what the stores need stays, in the order in which it was made. */
+static void
+drop_unneeded(Kernel *k)
+{
+	int n = 0;
+	for (int i = 0; i < k->nval; i++)
+		k->val[i]->use = 0;
+	for (int i = 0; i < k->nstore; i++) {
+		mark_needed(k->store[i].val);
+		mark_needed(k->store[i].scale);
+		mark_needed_ix(k->store[i].ix);
+	}
+	for (int i = 0; i < k->nval; i++)
+		if (k->val[i]->use) {
+			k->val[i]->id = n;
+			k->val[n++] = k->val[i];
+		}
+	k->nval = n;
+	for (int i = 0; i < n; i++)
+		k->val[i]->use = 0;
+}
+
 /* Axes from the first result: its batch dims, the rows of the computed operand, and the summed dim as the row. */
 static void
 lower_output(Kernel *k, Node *dot, LStore *s)
@@ -220,7 +305,8 @@ lower_output(Kernel *k, Node *dot, LStore *s)
 	Node *p = dot->in[side];
 	for (int i = 0; i < p->nd; i++)
 		idx[i] = at[find_label(label, n, dot_labels(dot, side)[i])];
-	*s = (LStore){.node = dot, .val = value_at(k, p, idx, NULL), .row = true, .dot = arena_alloc(k->arena, sizeof *s->dot)};
+	*s = (LStore){.node = dot, .row = true, .dot = arena_alloc(k->arena, sizeof *s->dot)};
+	s->val = without_factors(k, value_at(k, p, idx, NULL), &s->scale);
 	if (!matrix_at(k, dot, !side, wide, label, at, n, s->dot))
 		give_up(k, "a matrix that is not in memory");
 	for (int i = 0; i < dot->nd; i++)
@@ -264,4 +350,6 @@ lower_tile(Kernel *k, const Region *r)
 		}
 	if (k->nreduce > 4)
 		give_up(k, "too many reductions");
+	if (!k->fail)
+		drop_unneeded(k);
 }

@@ -508,14 +508,14 @@ mm_tile_add(float o[][4], const bf16 *p, const bf16 *b)
 	}
 }
 
-/* Row g + 8j of o to the row at `to`. */
+/* Row g + 8j of o, times `scale`, to the row at `to`. */
 template <int D, class C> __device__ __forceinline__ void
-mm_tile_store(C *to, const float o[][4], int j)
+mm_tile_store(C *to, const float o[][4], int j, float scale)
 {
 	struct __align__(2 * sizeof(C)) Pair { C x, y; };
 #pragma unroll
 	for (int n = 0; n < D / 8; n++)
-		*(Pair *)&to[n * 8 + threadIdx.x % 4 * 2] = Pair{(C)o[n][j * 2], (C)o[n][j * 2 + 1]};
+		*(Pair *)&to[n * 8 + threadIdx.x % 4 * 2] = Pair{(C)(o[n][j * 2] * scale), (C)(o[n][j * 2 + 1] * scale)};
 }
 
 /* ---- products of blocks, for compiler/emit_product.c ---- */
