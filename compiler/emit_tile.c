@@ -6,18 +6,25 @@
      j       which of the thread's two rows: e / 2
 
    A row that fits one tile keeps its products and values in registers from level to level; a longer one is walked again
-   for each level, and its products are computed again. Source of the layouts: PTX ISA, "Matrix fragments for mma.m16n8k16". */
+   for each level, and its products are computed again. In a walk the next tile is copied into shared memory while this one is
+   computed, piece by piece; tiles, and a warp's pieces, of which nothing comes are left out (tile_skip.c).
+   Source of the layouts: PTX ISA, "Matrix fragments for mma.m16n8k16". */
+#include <math.h>
 #include <stdlib.h>
 
 #include "emit_cuda.h"
 
 #define COLUMNS 64  /* of a tile, at most */
+#define PIECE 16
+#define STAGES 2    /* tiles in shared memory where the row is walked */
+#define BLOCK_SHARED (96 * 1024) /* bytes that every GPU since sm_80 has for a block */
 #define WARPS 4     /* of a block, at most */
 #define LONG 512    /* columns whose values shared memory has room for beside the tiles */
 
 typedef struct Tile {
-	int64_t rows, columns, n; /* of the whole, along the last outer axis and the row axis; columns of a tile */
-	int warps;
+	int64_t rows, columns; /* of the whole, along the last outer axis and the row axis */
+	int64_t n, piece;      /* columns of a tile, and of what a warp computes at once */
+	int warps, block;         /* of a block; its rows */
 	bool single;              /* one tile is the row */
 	Matrix *shared[16];       /* in shared memory: the right operands */
 	int nshared;
@@ -89,33 +96,58 @@ tile_uniform(Emit *e, int level)
 	cu_close(e);
 }
 
-/* Asks for the right operands of the tile that starts at column s0; wait_shared waits until all have them. */
+/* Elements of a tile of the right operand i; where it starts among those of a stage (i = nshared: how many these are). */
+static long tile_size(const Tile *t, int i) { return (long)(t->n * (t->shared[i]->width + 8)); }
+
+static long
+tile_start(const Tile *t, int i)
+{
+	long at = 0;
+	while (i-- > 0)
+		at += tile_size(t, i);
+	return at;
+}
+
+/* Defines fetch(s0), which asks for the right operands of the tile that starts at column s0. */
 static void
-fetch_shared(Emit *e, const Tile *t, const bool *used)
+define_fetch(Emit *e, const Tile *t, const bool *used)
 {
 	Kernel *k = e->k;
 	int axis = k->nouter;
-	emit_line(e, "{");
+	emit_line(e, "const auto fetch = [&](int s0) {");
 	e->indent++;
 	emit_line(e, "const int i%d = s0;", axis);
 	for (int i = 0; i < t->nshared; i++) {
 		if (used && !used[i])
 			continue;
 		const Matrix *m = t->shared[i];
-		char *ix = ix_text(e, m->ix);
-		emit_line(e, "mm_tile_fetch<%ld, %ld, %d>(b%d, &a%d[%s], %ld, threadIdx.x);", (long)t->n, (long)m->width, 32 * t->warps, i,
+		char *ix = ix_text(e, m->ix), *to = t->single ? "" : arena_printf(k->arena, " + s0 / %ld %% %d * %ld", (long)t->n, STAGES, tile_start(t, t->nshared));
+		emit_line(e, "mm_tile_fetch<%ld, %ld, %d>(tiles + %ld%s, &a%d[%s], %ld, threadIdx.x);", (long)t->n, (long)m->width, 32 * t->warps, tile_start(t, i), to,
 		          arg_index(k, m->base), ix, (long)ix_stride(m->ix, axis));
 		free(ix);
 	}
-	cu_close(e);
-	emit_line(e, "mm_commit();");
+	e->indent--;
+	emit_line(e, "};");
 }
 
+/* Waits until all have their tile, and are done with those before. */
 static void
 wait_shared(Emit *e)
 {
 	emit_line(e, "mm_wait<0>();");
 	emit_line(e, "__syncthreads();");
+}
+
+/* Names the right operands' rows from s0 on. */
+static void
+name_shared(Emit *e, const Tile *t, const bool *used)
+{
+	for (int i = 0; i < t->nshared; i++)
+		if (t->single)
+			emit_line(e, "const bf16 *const b%d = tiles + %ld;", i, tile_start(t, i));
+		else if (used[i])
+			emit_line(e, "const bf16 *const b%d = tiles + tile / %ld %% %d * %ld + %ld + (s0 - tile) * %ld;", i, (long)t->n, STAGES, tile_start(t, t->nshared),
+			          tile_start(t, i), (long)t->shared[i]->width + 8);
 }
 
 static void
@@ -126,8 +158,8 @@ put_products(Emit *e, Tile *t, const bool *need)
 		LVal *v = k->val[i];
 		if (v->kind != LV_DOT || (need && !need[i]))
 			continue;
-		emit_line(e, "float d%d[%ld][4] = {};", i, (long)t->n / 8);
-		emit_line(e, "mm_tile_dot<%ld, %ld>(d%d, f%d, b%d);", (long)t->n, (long)v->dot[0].width, i, i, shared_index(t, &v->dot[1]));
+		emit_line(e, "float d%d[%ld][4] = {};", i, (long)t->piece / 8);
+		emit_line(e, "mm_tile_dot<%ld, %ld>(d%d, f%d, b%d);", (long)t->piece, (long)v->dot[0].width, i, i, shared_index(t, &v->dot[1]));
 	}
 }
 
@@ -169,8 +201,8 @@ put_tile(Emit *e, Tile *t, int stage, const bool *need)
 	int axis = k->nouter;
 	for (int i = 0; i < k->nstore; i++)
 		if (stores_at(k, i, stage))
-			emit_line(e, "bf16 p%d[%ld];", i, (long)t->n / 2);
-	cu_open_unrolled(e, arena_printf(k->arena, "int n = 0; n < %ld; n++", (long)t->n / 8));
+			emit_line(e, "bf16 p%d[%ld];", i, (long)t->piece / 2);
+	cu_open_unrolled(e, arena_printf(k->arena, "int n = 0; n < %ld; n++", (long)t->piece / 8));
 	cu_open_unrolled(e, "int e = 0; e < 4; e++");
 	emit_line(e, "const int j = e / 2, i%d = s0 + n * 8 + q + e %% 2; (void)j; (void)i%d;", axis, axis);
 	row_line(e);
@@ -179,12 +211,94 @@ put_tile(Emit *e, Tile *t, int stage, const bool *need)
 	cu_close(e);
 	for (int i = 0; i < k->nstore; i++)
 		if (stores_at(k, i, stage))
-			emit_line(e, "mm_tile_add<%ld, %ld>(o%d, p%d, b%d);", (long)t->n, (long)k->store[i].dot->width, i, i, shared_index(t, k->store[i].dot));
+			emit_line(e, "mm_tile_add<%ld, %ld>(o%d, p%d, b%d);", (long)t->piece, (long)k->store[i].dot->width, i, i, shared_index(t, k->store[i].dot));
 	cu_forget(e);
 }
 
+/* Is all that decides whether places may be left out at hand? */
+static bool
+can_skip(const Emit *e, const Tile *t, const Skip *s)
+{
+	for (int i = 0; i < s->nhigh; i++)
+		if (s->need >> i & 1 && is_lane(e, s->high[i]) && !t->column[s->high[i]->id])
+			return false;
+	return s->late || s->early;
+}
+
+/* Of the rows from `row` on, so many: the first column of the walk, by steps, and its end. */
 static void
-reduce_lines(Emit *e, int stage, bool combine)
+put_bounds(Emit *e, const Tile *t, const Skip *s, const char *first, const char *end, const char *row, long rows, long step)
+{
+	long early = (long)s->early_by + 1, late = (long)s->late_by + rows - 1;
+	emit_line(e, "int %s = 0, %s = %ld;", first, end, (long)t->columns);
+	if (s->early)
+		emit_line(e, "if (%s + %ld > 0) %s = (%s + %ld) / %ld * %ld;", row, early, first, row, early, step, step);
+	if (s->late)
+		emit_line(e, "if (%s + %ld < %s) %s = %s + %ld;", row, late, end, end, row, late);
+}
+
+/* Visits all columns if something is low that what is left out hangs on. */
+static void
+check_high(Emit *e, const Tile *t, const Skip *s)
+{
+	if (!s->need)
+		return;
+	emit_line(e, "bool low = false;");
+	for (int i = 0; i < s->nhigh; i++) {
+		if (!(s->need >> i & 1))
+			continue;
+		const char *column = e->column, *each = by_row(e, s->high[i]) ? "for (int j = 0; j < 2; j++) " : "";
+		e->column = "c";
+		char *v = val_ref(e, s->high[i]);
+		if (is_lane(e, s->high[i]))
+			each = arena_printf(e->k->arena, "for (int c = threadIdx.x; c < %ld; c += %d) ", (long)t->columns, 32 * t->warps);
+		emit_line(e, "%slow |= !(%s > %.9gf);", each, v, TILE_LOW);
+		e->column = column;
+		free(v);
+	}
+	emit_line(e, "if (__syncthreads_or(low)) first = from = 0, end = to = %ld;", (long)t->columns);
+}
+
+/* Walks the row for a stage: its tiles, which the block shares, and their pieces. */
+static void
+put_walk(Emit *e, Tile *t, const Skip *skip, int stage, const bool *need)
+{
+	Kernel *k = e->k;
+	bool used[16] = {0};
+	long n = (long)t->n;
+	for (int i = 0; i < k->nval; i++)
+		if (need[i] && k->val[i]->kind == LV_DOT)
+			used[shared_index(t, &k->val[i]->dot[1])] = true;
+	for (int i = 0; i < k->nstore; i++)
+		if (stores_at(k, i, stage))
+			used[shared_index(t, k->store[i].dot)] = true;
+	emit_line(e, "{");
+	e->indent++;
+	put_bounds(e, t, skip, "first", "end", "block", t->block, n);
+	put_bounds(e, t, skip, "from", "to", "warp", 16, (long)t->piece);
+	check_high(e, t, skip);
+	define_fetch(e, t, used);
+	emit_line(e, "__syncthreads();");
+	emit_line(e, "if (first < end) fetch(first);");
+	emit_line(e, "mm_commit();");
+	emit_line(e, "for (int tile = first; tile < end; tile += %ld) {", n);
+	e->indent++;
+	wait_shared(e);
+	emit_line(e, "if (tile + %ld < end) fetch(tile + %ld);", n, n);
+	emit_line(e, "mm_commit();");
+	text_puts(e->t, "#pragma unroll 1\n");
+	emit_line(e, "for (int s0 = tile > from ? tile : from; s0 < to && s0 < tile + %ld; s0 += %ld) {", n, (long)t->piece);
+	e->indent++;
+	name_shared(e, t, used);
+	put_products(e, t, need);
+	put_tile(e, t, stage, need);
+	cu_close(e);
+	cu_close(e);
+	cu_close(e);
+}
+
+static void
+reduce_lines(Emit *e, int stage, const double *start, bool combine)
 {
 	Kernel *k = e->k;
 	for (int i = 0; i < k->nval; i++) {
@@ -198,7 +312,8 @@ reduce_lines(Emit *e, int stage, bool combine)
 			continue;
 		}
 		const char *init = reduce_init(v);
-		emit_line(e, "%s v%d[2] = {%s, %s};", ctype(v->dt), i, init ? init : "-MM_INF", init ? init : "-MM_INF");
+		init = init ? init : start && start[i] > -INFINITY ? arena_printf(k->arena, "%.9gf", start[i]) : "-MM_INF";
+		emit_line(e, "%s v%d[2] = {%s, %s};", ctype(v->dt), i, init, init);
 		e->place[i] = PL_OUTER;
 	}
 }
@@ -207,34 +322,24 @@ static void
 put_stage(Emit *e, Tile *t, int stage)
 {
 	Kernel *k = e->k;
-	bool *need = arena_alloc(k->arena, (size_t)k->nval), used[16] = {0};
+	bool *need = arena_alloc(k->arena, (size_t)k->nval);
 	if (stage > 0)
 		tile_uniform(e, stage);
 	if (!stage_values(e, stage, need))
 		return;
-	reduce_lines(e, stage, false);
+	Skip skip = t->single ? (Skip){0} : tile_skip(k, stage);
+	if (!can_skip(e, t, &skip))
+		skip = (Skip){0};
+	reduce_lines(e, stage, skip.start, false);
 	if (t->single) {
 		for (int i = 0; i < k->nval; i++)
 			if (e->saved[i] && k->val[i]->level == stage)
 				emit_line(e, "%s v%d[%ld];", ctype(k->val[i]->dt), i, (long)t->n / 2);
 		put_tile(e, t, stage, need);
 	} else {
-		for (int i = 0; i < k->nval; i++)
-			if (need[i] && k->val[i]->kind == LV_DOT)
-				used[shared_index(t, &k->val[i]->dot[1])] = true;
-		for (int i = 0; i < k->nstore; i++)
-			if (stores_at(k, i, stage))
-				used[shared_index(t, k->store[i].dot)] = true;
-		emit_line(e, "for (int s0 = 0; s0 < %ld; s0 += %ld) {", (long)t->columns, (long)t->n);
-		e->indent++;
-		emit_line(e, "__syncthreads();");
-		fetch_shared(e, t, used);
-		wait_shared(e);
-		put_products(e, t, need);
-		put_tile(e, t, stage, need);
-		cu_close(e);
+		put_walk(e, t, &skip, stage, need);
 	}
-	reduce_lines(e, stage, true);
+	reduce_lines(e, stage, NULL, true);
 }
 
 /* Left operands of the products: the warp's 16 rows, in registers throughout. */
@@ -284,6 +389,23 @@ store_lines(Emit *e)
 	cu_close(e);
 }
 
+/* The signature. Where the row is walked, so many threads are to be held at once as registers for what a thread has of operands,
+   products and results, and some for the rest, leave; else ptxas takes as many as there are, and few are. */
+static void
+tile_signature(Emit *e, const Tile *t, const char *name)
+{
+	const Kernel *k = e->k;
+	int64_t held = 0, threads = 32 * t->warps;
+	for (int i = 0; i < k->nval; i++)
+		if (k->val[i]->kind == LV_DOT)
+			held += k->val[i]->dot[0].width / 4 + t->piece / 2;
+	for (int i = 0; i < k->nstore; i++)
+		if (k->store[i].dot)
+			held += k->store[i].dot->width / 2 + t->piece / 4;
+	int blocks = (int)((held <= 64 ? 512 : held <= 120 ? 384 : 256) / threads);
+	cu_signature_held(e, name, arena_printf(k->arena, t->single ? "%d" : "%d, %d", (int)threads, blocks));
+}
+
 void
 emit_tile(Emit *e, const char *name, Launch *l)
 {
@@ -291,10 +413,12 @@ emit_tile(Emit *e, const char *name, Launch *l)
 	Tile t = {.rows = k->size[k->nouter - 1], .columns = k->size[k->nouter]};
 	t.n = divisor16(t.columns, t.columns < COLUMNS ? t.columns : COLUMNS);
 	t.single = t.n == t.columns;
+	t.piece = t.single ? t.n : divisor16(t.n, PIECE);
 	t.warps = (int)(t.rows / 16);
 	while (t.warps > WARPS || (t.rows / 16) % t.warps)
 		t.warps--;
 	int blocks = (int)(t.rows / 16) / t.warps;
+	t.block = 16 * t.warps;
 	l->block = 32 * t.warps;
 	l->grid = (int)(k->outer / t.rows) * blocks;
 	e->lane = "n * 4 + e";
@@ -310,15 +434,17 @@ emit_tile(Emit *e, const char *name, Launch *l)
 	for (int i = 0; i < k->nstore; i++)
 		if (k->store[i].dot)
 			shared_index(&t, k->store[i].dot);
-	cu_signature(e, name, l->block);
-	for (int i = 0; i < t.nshared; i++)
-		emit_line(e, "__shared__ __align__(16) bf16 b%d[%ld];", i, (long)(t.n * (t.shared[i]->width + 8)));
+	tile_signature(e, &t, name);
+	l->smem = (int)(2 * tile_start(&t, t.nshared) * (t.single ? 1 : STAGES));
+	emit_line(e, "extern __shared__ __align__(16) bf16 tiles[];");
 	emit_line(e, "const int g = threadIdx.x %% 32 / 4, q = threadIdx.x %% 4 * 2;");
-	emit_line(e, "const int o = blockIdx.x / %d, row0 = (blockIdx.x %% %d * %d + threadIdx.x / 32) * 16 + g;", blocks, blocks, t.warps);
+	emit_line(e, "const int o = blockIdx.x / %d, block = blockIdx.x %% %d * %d, warp = block + threadIdx.x / 32 * 16, row0 = warp + g;", blocks, blocks, t.block);
 	axis_lines(e, "o", 0, k->nouter - 1);
 	if (t.single) {
 		emit_line(e, "const int s0 = 0;");
-		fetch_shared(e, &t, NULL);
+		define_fetch(e, &t, NULL);
+		emit_line(e, "fetch(0);");
+		emit_line(e, "mm_commit();");
 	}
 	load_fragments(e);
 	tile_uniform(e, 0);
@@ -328,6 +454,7 @@ emit_tile(Emit *e, const char *name, Launch *l)
 			emit_line(e, "float o%d[%ld][4] = {};", i, (long)k->store[i].dot->width / 8);
 	if (t.single) {
 		wait_shared(e);
+		name_shared(e, &t, NULL);
 		put_products(e, &t, NULL);
 	}
 	for (int st = 0; st < k->nlevel; st++)

@@ -222,6 +222,22 @@ LVal *lower_tile_dot(Kernel *k, Node *dot, const Ix **idx);
 /* Where the operand lies in memory, or will: what library calls need is stored (fuse.c). */
 bool in_memory(const Fusion *f, Node *x, Node **root, int64_t *off, int64_t *stride);
 
+/* ---- tile_skip.c ---- */
+
+/* Places of the row that a walk need not visit: column - row >= late_by, column - row <= early_by. */
+typedef struct Skip {
+	bool late, early;
+	int64_t late_by, early_by;
+	LVal *high[8];     /* if those marked in need, of a row or of a column each, are all greater than TILE_LOW */
+	int nhigh;
+	unsigned need;
+	double *start;     /* by value id: a maximum starts from no less */
+} Skip;
+
+/* For the walk that computes the stage's reductions and stores. */
+Skip tile_skip(Kernel *k, int stage);
+#define TILE_LOW (-1e29)
+
 /* ---- product.c ---- */
 
 typedef enum ProductUse {
