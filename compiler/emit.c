@@ -210,16 +210,51 @@ put_guard(Emit *e, Text *t, const Guard *g)
 	}
 }
 
+static char *
+random_text(Emit *e, const LVal *v, const char *f)
+{
+	Text t = {0};
+	char *a = val_ref(e, v->in[0]), *b = val_ref(e, v->in[1]);
+	text_printf(&t, "%s(%s, (uint32_t)%s, %ldu, (uint32_t)(", f, a, b, (long)v->node->at[0]);
+	put_ix(e, &t, v->ix);
+	text_puts(&t, "))");
+	free(a);
+	free(b);
+	return t.s;
+}
+
+/* random < p, by the bits that the random number is made of. */
+static bool
+put_chance(Emit *e, Text *t, const LVal *v)
+{
+	const LVal *r = v->in[0], *p = v->in[1];
+	if (!e->cuda || v->node->op != P_lt || r->kind != LV_RANDOM || p->kind != LV_CONST || !(p->f > 0 && p->f < 1))
+		return false;
+	char *bits = random_text(e, r, "mm_random_bits");
+	double least = ceil((double)(float)p->f * 0x1p24) * 256; /* of the bits that are not */
+	text_printf(t, least < 0x1p32 ? "(%s < %.0fu)" : "true", bits, least);
+	free(bits);
+	return true;
+}
+
 /* The spelling of prim.def with its operands put in. Integer division and remainder are total. */
 static void
 put_prim(Emit *e, Text *t, const LVal *v)
 {
 	const char *s = prim_info[v->node->op].spell;
 	bool isint = v->dt == DT_I32 && (v->node->op == P_div || v->node->op == P_mod);
+	if (put_chance(e, t, v))
+		return;
+	if (v->node->op == P_cast && v->dt == DT_F32 && v->in[0]->kind == LV_DOT && e->k->tile) { /* not rounded where it is not stored */
+		text_printf(t, "d%d[n][e]", v->in[0]->id);
+		return;
+	}
 	if (isint)
 		s = v->node->op == P_div ? "mm_idiv($0, $1)" : "mm_imod($0, $1)";
 	if (e->masks && v->node->op == P_select && v->dt == DT_F32)
 		s = "mm_choose($0, $1, $2)";
+	if (e->k->tile && v->node->op == P_exp)
+		s = "mm_tile_exp($0)";
 	if (v->node->op == P_cast) {
 		s = v->dt == DT_BOOL ? "($0 != 0)" : "$0";
 		text_printf(t, "(%s)", ctype(v->dt));
@@ -264,14 +299,7 @@ val_expr(Emit *e, const LVal *v)
 		free(b);
 		break;
 	case LV_RANDOM:
-		a = val_ref(e, v->in[0]);
-		b = val_ref(e, v->in[1]);
-		text_printf(&t, "mm_random(%s, (uint32_t)%s, %ldu, (uint32_t)(", a, b, (long)v->node->at[0]);
-		put_ix(e, &t, v->ix);
-		text_puts(&t, "))");
-		free(a);
-		free(b);
-		break;
+		return random_text(e, v, "mm_random");
 	case LV_DOT: /* emit_tile.c */
 		text_printf(&t, "(%s)d%d[n][e]", ctype(v->dt), v->id);
 		break;

@@ -209,7 +209,7 @@ cu_accumulate(Emit *e, int stage)
 		if (v->node->op != P_reduce_max)
 			emit_line(e, "%s += %s;", sum, s);
 		else
-			emit_line(e, "%s = mm_max(%s, %s);", sum, s, sum);
+			emit_line(e, "%s = mm_maximum::f(%s, %s);", sum, s, sum);
 		free(s);
 		free(sum);
 	}

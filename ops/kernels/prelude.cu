@@ -63,9 +63,9 @@ __device__ __forceinline__ int mm_id(int i, int last) { return i < 0 ? 0 : i > l
 __device__ __forceinline__ int mm_idiv(int a, int b) { return b == 0 ? 0 : b == -1 ? (int)(0u - (unsigned)a) : a / b; }
 __device__ __forceinline__ int mm_imod(int a, int b) { return b == 0 || b == -1 ? 0 : a % b; }
 
-/* Philox-2x32-10 (Salmon et al. 2011), counter (element, step): uniform in [0, 1). */
-__device__ __forceinline__ float
-mm_random(uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
+/* Philox-2x32-10 (Salmon et al. 2011), counter (element, step). */
+__device__ __forceinline__ uint32_t
+mm_random_bits(uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
 {
 	uint32_t key = seed ^ (site * 0x9E3779B9u + 0x7F4A7C15u), lo = i, hi = step;
 #pragma unroll
@@ -75,7 +75,14 @@ mm_random(uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
 		hi = l;
 		key += 0x9E3779B9u;
 	}
-	return (float)(lo >> 8) * 0x1p-24f;
+	return lo;
+}
+
+/* Uniform in [0, 1), by the upper 24 bits: less than p if the bits are less than p * 2^24, rounded up, times 256. */
+__device__ __forceinline__ float
+mm_random(uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
+{
+	return (float)(mm_random_bits(seed, step, site, i) >> 8) * 0x1p-24f;
 }
 
 /* A keyed bijection on [0, n): six Feistel rounds on the next even number of bits, walked until inside. */
@@ -145,7 +152,15 @@ mm_copy4(T *to, const T *from) /* in registers */
 }
 
 struct mm_sum { template <class T> static __device__ __forceinline__ T f(T a, T b) { return a + b; } };
-struct mm_maximum { template <class T> static __device__ __forceinline__ T f(T a, T b) { return mm_max(a, b); } };
+struct mm_maximum {
+	static __device__ __forceinline__ int f(int a, int b) { return mm_max(a, b); }
+	static __device__ __forceinline__ float f(float a, float b) /* mm_max of numbers, in one instruction */
+	{
+		float x;
+		asm("max.NaN.f32 %0, %1, %2;" : "=f"(x) : "f"(a), "f"(b));
+		return x;
+	}
+};
 
 /* Combines v over the N neighbouring threads of a row, N a power of two: the same tree in every run. Every thread of
    the block calls it. */
@@ -431,6 +446,14 @@ mm_matrices_t(uint32_t *f, const bf16 *row)
 {
 	asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
 	             : "=r"(f[0]), "=r"(f[1]), "=r"(f[2]), "=r"(f[3]) : "r"((uint32_t)__cvta_generic_to_shared(row)) : "memory");
+}
+
+/* exp in two instructions, within |x| 2^-24 and 2 ulp: what becomes of it is rounded to bf16. */
+__device__ __forceinline__ float
+mm_tile_exp(float x)
+{
+	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(x) : "f"(x * 0x1.715476p+0f));
+	return x;
 }
 
 template <int N> __device__ __forceinline__ void
