@@ -5,7 +5,8 @@
 
    Needs: nothing. A product counts when each factor lacks (repeats along) an axis that the other has and that stays:
    then the sum does more work than it reads. A sum where one factor has every axis is left to the fused reductions,
-   which read each operand once. Gradients of contractions are sums of products, too, and are found here as well. */
+   which read each operand once. Gradients of contractions are sums of products, too, and are found here as well. Of the
+   sums that stay, resum.c takes what a product has summed already. */
 #include <string.h>
 
 #include "loop.h"
@@ -180,7 +181,10 @@ static Node *
 contract(Graph *to, Node *n, Node **in, void *ctx)
 {
 	(void)ctx;
-	return n->op == P_reduce_sum && n->dt == DT_F32 ? contract_product(to, in[0], n) : NULL;
+	if (n->op != P_reduce_sum || n->dt != DT_F32)
+		return NULL;
+	Node *dot = contract_product(to, in[0], n);
+	return dot ? dot : resum(to, in[0], n);
 }
 
 Graph *pass_contract(Graph *g) { return graph_map(g, contract, NULL); }

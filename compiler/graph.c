@@ -267,6 +267,19 @@ mk_expand(Graph *g, Node *a, const int64_t *dim, int nd, const int64_t *map)
 }
 
 Node *
+mk_spread(Graph *g, Node *x, const int64_t *label, const int64_t *space, const int64_t *dim, int nd)
+{
+	int64_t perm[MAXDIM], map[MAXDIM], n = 0;
+	for (int i = 0; i < nd; i++) {
+		int j = find_label(label, x->nd, space[i]);
+		map[i] = j < 0 ? -1 : n;
+		if (j >= 0)
+			perm[n++] = j;
+	}
+	return n == x->nd ? mk_expand(g, mk_permute(g, x, perm), dim, nd, map) : NULL;
+}
+
+Node *
 mk_slice(Graph *g, Node *a, const int64_t *lo, const int64_t *step, const int64_t *dim)
 {
 	int64_t at[2 * MAXDIM];

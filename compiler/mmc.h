@@ -274,6 +274,8 @@ Node *mk_cast(Graph *g, Node *a, DType dt);
 /* Labels of a product's dims: of operand 0 or 1, or (2) of the result. */
 const int64_t *dot_labels(const Node *dot, int side);
 int find_label(const int64_t *label, int n, int64_t want); /* its place, or -1 */
+/* x, whose dims have these labels, with the dims of a space by its labels, repeated along those that it lacks. NULL if the space lacks one of its. */
+Node *mk_spread(Graph *g, Node *x, const int64_t *label, const int64_t *space, const int64_t *dim, int nd);
 Node *mk_reshape(Graph *g, Node *a, const int64_t *dim, int nd);
 Node *mk_permute(Graph *g, Node *a, const int64_t *perm);
 Node *mk_expand(Graph *g, Node *a, const int64_t *dim, int nd, const int64_t *map);
@@ -449,6 +451,8 @@ Graph *pass_small_products(Graph *g, bool library);
 /* The sum n of x, where x is a product or a sum of products, as dots: what a value's adjoint gets from several layers that read it. NULL
    if a part is none. */
 Node *contract_sum(Graph *to, const Node *x, const Node *n);
+/* resum.c: the sum n of x by a product that has summed it already, or NULL. */
+Node *resum(Graph *to, Node *x, const Node *n);
 Graph *pass_split(Graph *g, bool cuda); /* long reductions become two, for a target */
 
 #endif

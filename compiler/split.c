@@ -217,7 +217,7 @@ static Node *
 product_sum(Graph *to, Node *dot, Node **in, bool all)
 {
 	const int64_t *label[] = {dot->at, dot->at + in[0]->nd}, *out = label[1] + in[1]->nd;
-	int64_t dim[MAXDIM], axes[MAXDIM], space[MAXDIM], map[MAXDIM], count = node_count(dot);
+	int64_t dim[MAXDIM], axes[MAXDIM], space[MAXDIM], count = node_count(dot);
 	int nd = dot->nd, naxes = 0, most = 8;
 	if (!all && (!plain(in[0], &most) || !plain(in[1], &most)))
 		return NULL;
@@ -240,18 +240,10 @@ product_sum(Graph *to, Node *dot, Node **in, bool all)
 		return NULL;
 	Node *x[2];
 	for (int side = 0; side < 2; side++) {
-		int64_t perm[MAXDIM], n = 0;
-		for (int i = 0; i < nd; i++) {
-			map[i] = -1;
-			for (int j = 0; j < in[side]->nd; j++)
-				if (label[side][j] == space[i]) {
-					perm[n] = j;
-					map[i] = n++;
-				}
-		}
-		if (n != in[side]->nd) /* summed in this operand alone */
+		x[side] = mk_spread(to, in[side], label[side], space, dim, nd);
+		if (!x[side]) /* summed in this operand alone */
 			return NULL;
-		x[side] = mk_expand(to, mk_cast(to, mk_permute(to, in[side], perm), DT_F32), dim, nd, map);
+		x[side] = mk_cast(to, x[side], DT_F32);
 	}
 	return mk_cast(to, mk_reduce(to, P_reduce_sum, mk2(to, P_mul, x[0], x[1]), axes, naxes), dot->dt);
 }
