@@ -100,9 +100,8 @@ cu_columns(const Emit *e, int rows)
 	return column;
 }
 
-/* Marks the values of columns that the others and the stores look at. False if there are none. */
-static bool
-columns_used(const Kernel *k, const bool *column, bool *used)
+bool
+cu_columns_used(const Kernel *k, const bool *column, bool *used)
 {
 	for (int i = 0; i < k->nval; i++)
 		for (int j = 0; j < k->val[i]->nin && !column[i]; j++)
@@ -117,7 +116,7 @@ cu_put_columns(Emit *e, const bool *column, int axis, const char *from, int64_t 
 {
 	Kernel *k = e->k;
 	bool *used = arena_alloc(k->arena, (size_t)k->nval);
-	if (!columns_used(k, column, used))
+	if (!cu_columns_used(k, column, used))
 		return;
 	for (int i = 0; i < k->nval; i++)
 		if (used[i])

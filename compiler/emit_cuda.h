@@ -26,7 +26,9 @@ void cu_close(Emit *e);                                            /* } */
 const char *cu_row_axes(Emit *e, const char *place);               /* the row's axes from its flat place r */
 /* By id: values that vary in the lanes, but not along axis rows. A block that walks rows computes them once. */
 bool *cu_columns(const Emit *e, int rows);
-/* Those of them that others look at, for n columns along `axis` from the place named, into shared memory. */
+/* Marks those of them that the others and the stores look at. False if there are none. */
+bool cu_columns_used(const Kernel *k, const bool *column, bool *used);
+/* These, for n columns along `axis` from the place named, into shared memory. */
 void cu_put_columns(Emit *e, const bool *column, int axis, const char *from, int64_t n, int threads);
 int pow2_at_least(int64_t n, int most);
 

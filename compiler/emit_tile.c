@@ -19,7 +19,7 @@
 #define STAGES 2    /* tiles in shared memory where the row is walked */
 #define BLOCK_SHARED (96 * 1024) /* bytes that every GPU since sm_80 has for a block */
 #define WARPS 4     /* of a block, at most */
-#define LONG 512    /* columns whose values shared memory has room for beside the tiles */
+#define COLUMN_BYTES (40 * 1024) /* that shared memory has for values of columns, beside the tiles */
 
 typedef struct Tile {
 	int64_t rows, columns; /* of the whole, along the last outer axis and the row axis */
@@ -178,7 +178,8 @@ put_element(Emit *e, const Tile *t, int stage, const bool *need)
 		LStore *s = &k->store[i];
 		if (!s->row || s->val->level != stage)
 			continue;
-		char *v = val_ref(e, s->val), *ix = s->dot ? NULL : ix_text(e, s->ix);
+		bool rounds = s->dot && s->val->kind == LV_PRIM && s->val->node->op == P_cast && s->val->in[0]->dt == DT_F32; /* as the product does */
+		char *v = val_ref(e, rounds ? s->val->in[0] : s->val), *ix = s->dot ? NULL : ix_text(e, s->ix);
 		if (s->dot)
 			emit_line(e, "p%d[n * 4 + e] = %s;", i, v);
 		else
@@ -201,7 +202,7 @@ put_tile(Emit *e, Tile *t, int stage, const bool *need)
 	int axis = k->nouter;
 	for (int i = 0; i < k->nstore; i++)
 		if (stores_at(k, i, stage))
-			emit_line(e, "bf16 p%d[%ld];", i, (long)t->piece / 2);
+			emit_line(e, "float p%d[%ld];", i, (long)t->piece / 2);
 	cu_open_unrolled(e, arena_printf(k->arena, "int n = 0; n < %ld; n++", (long)t->piece / 8));
 	cu_open_unrolled(e, "int e = 0; e < 4; e++");
 	emit_line(e, "const int j = e / 2, i%d = s0 + n * 8 + q + e %% 2; (void)j; (void)i%d;", axis, axis);
@@ -389,6 +390,19 @@ store_lines(Emit *e)
 	cu_close(e);
 }
 
+/* By id: values of columns that are computed for all rows at once. None if the row is so long that they have no room. */
+static bool *
+tile_columns(const Emit *e, int64_t columns)
+{
+	const Kernel *k = e->k;
+	bool *column = cu_columns(e, k->nouter - 1), *used = arena_alloc(k->arena, (size_t)k->nval);
+	int64_t bytes = 0;
+	cu_columns_used(k, column, used);
+	for (int i = 0; i < k->nval; i++)
+		bytes += used[i] ? columns * (int64_t)dtype_bytes(k->val[i]->dt) : 0;
+	return bytes <= COLUMN_BYTES ? column : arena_alloc(k->arena, (size_t)k->nval);
+}
+
 /* The signature. Where the row is walked, so many threads are to be held at once as registers for what a thread has of operands,
    products and results, and some for the rest, leave; else ptxas takes as many as there are, and few are. */
 static void
@@ -402,7 +416,7 @@ tile_signature(Emit *e, const Tile *t, const char *name)
 	for (int i = 0; i < k->nstore; i++)
 		if (k->store[i].dot)
 			held += k->store[i].dot->width / 2 + t->piece / 4;
-	int blocks = (int)((held <= 64 ? 512 : held <= 120 ? 384 : 256) / threads);
+	int blocks = (int)((held <= 84 ? 512 : held <= 120 ? 384 : 256) / threads);
 	cu_signature_held(e, name, arena_printf(k->arena, t->single ? "%d" : "%d, %d", (int)threads, blocks));
 }
 
@@ -423,7 +437,7 @@ emit_tile(Emit *e, const char *name, Launch *l)
 	l->grid = (int)(k->outer / t.rows) * blocks;
 	e->lane = "n * 4 + e";
 	e->column = "s0 + n * 8 + q + e % 2";
-	t.column = t.columns <= LONG ? cu_columns(e, k->nouter - 1) : arena_alloc(k->arena, (size_t)k->nval); /* none */
+	t.column = tile_columns(e, t.columns);
 	for (int i = 0; i < k->nval; i++)
 		e->saved[i] &= t.single && !t.column[i];
 	for (int i = 0; i < k->nval; i++)

@@ -515,17 +515,17 @@ mm_move(T *to, const T *from)
 	}
 }
 
-/* o[16, D] += p[16, N] b[N, D], p as a product left it. */
+/* o[16, D] += p[16, N] b[N, D], p in the places of a product's result, rounded to bf16. */
 template <int N, int D> __device__ __forceinline__ void
-mm_tile_add(float o[][4], const bf16 *p, const bf16 *b)
+mm_tile_add(float o[][4], const float *p, const bf16 *b)
 {
 #pragma unroll
 	for (int k = 0; k < N / 16; k++) {
 		uint32_t a[4];
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
-			const bf16 *e = &p[(2 * k + i / 2) * 4 + i % 2 * 2];
-			a[i] = (uint32_t)e[0].bits | (uint32_t)e[1].bits << 16;
+			const float *e = &p[(2 * k + i / 2) * 4 + i % 2 * 2];
+			asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(a[i]) : "f"(e[1]), "f"(e[0]));
 		}
 		mm_step_columns<D>(o, a, &b[k * 16 * (D + 8)]);
 	}
