@@ -29,6 +29,7 @@ typedef struct Tile {
 	Matrix *shared[16];       /* in shared memory: the right operands */
 	int nshared;
 	bool *column;             /* by value id: one for a column, computed for all rows at once */
+	Skip *skip;               /* by stage: what its walk leaves out */
 } Tile;
 
 static int64_t
@@ -216,16 +217,6 @@ put_tile(Emit *e, Tile *t, int stage, const bool *need)
 	cu_forget(e);
 }
 
-/* Is all that decides whether places may be left out at hand? */
-static bool
-can_skip(const Emit *e, const Tile *t, const Skip *s)
-{
-	for (int i = 0; i < s->nhigh; i++)
-		if (s->need >> i & 1 && is_lane(e, s->high[i]) && !t->column[s->high[i]->id])
-			return false;
-	return s->late || s->early;
-}
-
 /* Of the rows from `row` on, so many: the first column of the walk, by steps, and its end. */
 static void
 put_bounds(Emit *e, const Tile *t, const Skip *s, const char *first, const char *end, const char *row, long rows, long step)
@@ -328,17 +319,14 @@ put_stage(Emit *e, Tile *t, int stage)
 		tile_uniform(e, stage);
 	if (!stage_values(e, stage, need))
 		return;
-	Skip skip = t->single ? (Skip){0} : tile_skip(k, stage);
-	if (!can_skip(e, t, &skip))
-		skip = (Skip){0};
-	reduce_lines(e, stage, skip.start, false);
+	reduce_lines(e, stage, t->skip[stage].start, false);
 	if (t->single) {
 		for (int i = 0; i < k->nval; i++)
 			if (e->saved[i] && k->val[i]->level == stage)
 				emit_line(e, "%s v%d[%ld];", ctype(k->val[i]->dt), i, (long)t->n / 2);
 		put_tile(e, t, stage, need);
 	} else {
-		put_walk(e, t, &skip, stage, need);
+		put_walk(e, t, &t->skip[stage], stage, need);
 	}
 	reduce_lines(e, stage, NULL, true);
 }
@@ -403,6 +391,32 @@ tile_columns(const Emit *e, int64_t columns)
 	return bytes <= COLUMN_BYTES ? column : arena_alloc(k->arena, (size_t)k->nval);
 }
 
+/* Is all that decides whether places may be left out at hand? */
+static bool
+can_skip(const Emit *e, const Tile *t, const Skip *s)
+{
+	for (int i = 0; i < s->nhigh; i++)
+		if (s->need >> i & 1 && is_lane(e, s->high[i]) && !t->column[s->high[i]->id])
+			return false;
+	return s->late || s->early;
+}
+
+/* What the walks leave out. True if one does so at the end of the row: later rows then have more to do. */
+static bool
+find_skips(const Emit *e, Tile *t)
+{
+	bool late = false;
+	t->skip = arena_alloc(e->k->arena, (size_t)e->k->nlevel * sizeof *t->skip);
+	for (int i = 0; i < e->k->nlevel && !t->single; i++) {
+		Skip s = tile_skip(e->k, i);
+		if (!can_skip(e, t, &s))
+			continue;
+		t->skip[i] = s;
+		late |= s.late;
+	}
+	return late;
+}
+
 /* The signature. Where the row is walked, so many threads are to be held at once as registers for what a thread has of operands,
    products and results, and some for the rest, leave; else ptxas takes as many as there are, and few are. */
 static void
@@ -452,7 +466,8 @@ emit_tile(Emit *e, const char *name, Launch *l)
 	l->smem = (int)(2 * tile_start(&t, t.nshared) * (t.single ? 1 : STAGES));
 	emit_line(e, "extern __shared__ __align__(16) bf16 tiles[];");
 	emit_line(e, "const int g = threadIdx.x %% 32 / 4, q = threadIdx.x %% 4 * 2;");
-	emit_line(e, "const int o = blockIdx.x / %d, block = blockIdx.x %% %d * %d, warp = block + threadIdx.x / 32 * 16, row0 = warp + g;", blocks, blocks, t.block);
+	const char *order = find_skips(e, &t) ? arena_printf(k->arena, "(%d - blockIdx.x %% %d)", blocks - 1, blocks) : arena_printf(k->arena, "blockIdx.x %% %d", blocks);
+	emit_line(e, "const int o = blockIdx.x / %d, block = %s * %d, warp = block + threadIdx.x / 32 * 16, row0 = warp + g;", blocks, order, t.block);
 	axis_lines(e, "o", 0, k->nouter - 1);
 	if (t.single) {
 		emit_line(e, "const int s0 = 0;");

@@ -55,5 +55,13 @@ loops=$(grep -E '< 28; ' "$tmp/cpu_0.c")
 sums=$("$mmc" models/cnn.yaml --target cpu -d c -o "$tmp/plan.bin" 2>&1 | grep -c 'reduce_sum(.*at=\[0, 1, 2\]')
 [ "$sums" = 24 ] && ok || bad "$sums sums over rows for six batch norms"
 
+# A causal row that is walked ends at its place, or starts there, forward and backward; the output takes a walk for the maximum and
+# one for sums and product, each gradient one.
+"$mmc" models/gpt_char.yaml --target cuda --precision bf16 --no-trace --emit-src "$tmp" -o "$tmp/plan.bin" || bad 'mmc fails'
+walks=$(cat "$tmp"/cuda_*.cu | awk '/^train_k/ { on = 1 } /^}/ { on = 0 } on' | grep -A1 'int first = 0, end = 256;')
+[ "$(grep -c 'int first' <<<"$walks")" = 24 ] && ok || bad "$(grep -c 'int first' <<<"$walks") walks for six layers"
+[ "$(grep -c 'if (block + 64 < end) end' <<<"$walks")" = 18 ] && ok || bad 'the walks of queries do not end at their place'
+[ "$(grep -c 'if (block + 0 > 0) first' <<<"$walks")" = 6 ] && ok || bad 'the walks of keys do not start at their place'
+
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
