@@ -210,12 +210,13 @@ put_guard(Emit *e, Text *t, const Guard *g)
 	}
 }
 
-static char *
+/* A call of f with seed, step, site and element. */
+char *
 random_text(Emit *e, const LVal *v, const char *f)
 {
 	Text t = {0};
 	char *a = val_ref(e, v->in[0]), *b = val_ref(e, v->in[1]);
-	text_printf(&t, "%s(%s, (uint32_t)%s, %ldu, (uint32_t)(", f, a, b, (long)v->node->at[0]);
+	text_printf(&t, "%s%s, (uint32_t)%s, %ldu, (uint32_t)(", f, a, b, (long)v->node->at[0]);
 	put_ix(e, &t, v->ix);
 	text_puts(&t, "))");
 	free(a);
@@ -230,7 +231,10 @@ put_chance(Emit *e, Text *t, const LVal *v)
 	const LVal *r = v->in[0], *p = v->in[1];
 	if (!e->cuda || v->node->op != P_lt || r->kind != LV_RANDOM || p->kind != LV_CONST || !(p->f > 0 && p->f < 1))
 		return false;
-	char *bits = random_text(e, r, "mm_random_bits");
+	Text drawn = {0};
+	if (e->drawn && e->drawn[r->id])
+		text_printf(&drawn, "r%d[e]", r->id);
+	char *bits = drawn.s ? drawn.s : random_text(e, r, "mm_random_bits(");
 	double least = ceil((double)(float)p->f * 0x1p24) * 256; /* of the bits that are not */
 	text_printf(t, least < 0x1p32 ? "(%s < %.0fu)" : "true", bits, least);
 	free(bits);
@@ -299,7 +303,10 @@ val_expr(Emit *e, const LVal *v)
 		free(b);
 		break;
 	case LV_RANDOM:
-		return random_text(e, v, "mm_random");
+		if (!e->drawn || !e->drawn[v->id])
+			return random_text(e, v, "mm_random(");
+		text_printf(&t, "mm_uniform(r%d[e])", v->id);
+		break;
 	case LV_DOT: /* emit_tile.c */
 		text_printf(&t, "(%s)d%d[n][e]", ctype(v->dt), v->id);
 		break;

@@ -29,6 +29,7 @@ typedef struct Emit {
 	bool *ahead;        /* CUDA, by value id: loaded a row ahead, into n12; or NULL */
 	const char *store_if; /* CUDA: condition in front of stores, or "" */
 	bool hidden;        /* C: ids are hidden from the compiler's optimiser */
+	bool *drawn;        /* CUDA, tile, by value id: random bits that stand in r12[e]; or NULL */
 	int indent;
 } Emit;
 
@@ -41,6 +42,7 @@ char *val_expr(Emit *e, const LVal *v);    /* malloc'd: what computes v */
 int arg_index(const Kernel *k, const Node *base);
 int load_index(const Kernel *k, const LVal *v); /* the argument that it reads, which begins at load_start */
 char *load_text(Emit *e, const LVal *v);   /* malloc'd: a3[i0 * 7 + i1] */
+char *random_text(Emit *e, const LVal *v, const char *call); /* malloc'd: the call, up to its first argument, and seed, step, site, element) */
 void put_guard(Emit *e, Text *t, const Guard *g); /* its conditions, as an expression */
 const char *reduce_init(const LVal *v);
 /* Marks by id the values that vary in the lanes and are needed for what stage does: reductions over values of that

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "emit_cuda.h"
+#include "ix.h"
 
 #define COLUMNS 64  /* of a tile, at most */
 #define PIECE 16
@@ -190,6 +191,31 @@ put_element(Emit *e, const Tile *t, int stage, const bool *need)
 	}
 }
 
+/* Random numbers of the thread's elements e, two by one call where neighbouring elements are of neighbouring columns or rows. */
+static void
+draw_random(Emit *e, const Tile *t, int stage, const bool *need)
+{
+	Kernel *k = e->k;
+	int column = k->nouter, row = column - 1;
+	for (int i = 0; i < k->nval; i++) {
+		const LVal *v = k->val[i];
+		int64_t step;
+		if (v->kind != LV_RANDOM || !need[i] || t->column[i] || (e->saved[i] && v->level < stage))
+			continue;
+		bool over = ix_run_step(v->ix, column, 2, &step) && step == 1, down = ix_run_step(v->ix, row, 2, &step) && step == 1;
+		e->drawn[i] = over || down;
+		if (!over && !down)
+			continue;
+		emit_line(e, "uint32_t r%d[4];", i);
+		cu_open_unrolled(e, "int j = 0; j < 2; j++");
+		emit_line(e, "const int i%d = s0 + n * 8 + q%s, i%d = row0 + j * 8%s; (void)i%d; (void)i%d;", column, over ? "" : " + g % 2", row, over ? "" : " - g % 2", column, row);
+		char *call = random_text(e, v, arena_printf(k->arena, "mm_tile_random%s(&r%d[j * 2], ", over ? "" : "_rows", i));
+		emit_line(e, "%s;", call);
+		free(call);
+		cu_close(e);
+	}
+}
+
 static bool
 stores_at(const Kernel *k, int i, int stage)
 {
@@ -205,6 +231,7 @@ put_tile(Emit *e, Tile *t, int stage, const bool *need)
 		if (stores_at(k, i, stage))
 			emit_line(e, "float p%d[%ld];", i, (long)t->piece / 2);
 	cu_open_unrolled(e, arena_printf(k->arena, "int n = 0; n < %ld; n++", (long)t->piece / 8));
+	draw_random(e, t, stage, need);
 	cu_open_unrolled(e, "int e = 0; e < 4; e++");
 	emit_line(e, "const int j = e / 2, i%d = s0 + n * 8 + q + e %% 2; (void)j; (void)i%d;", axis, axis);
 	row_line(e);
@@ -450,6 +477,7 @@ emit_tile(Emit *e, const char *name, Launch *l)
 	l->block = 32 * t.warps;
 	l->grid = (int)(k->outer / t.rows) * blocks;
 	e->lane = "n * 4 + e";
+	e->drawn = arena_alloc(k->arena, (size_t)k->nval);
 	e->column = "s0 + n * 8 + q + e % 2";
 	t.column = tile_columns(e, t.columns);
 	for (int i = 0; i < k->nval; i++)

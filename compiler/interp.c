@@ -113,9 +113,9 @@ interp_shuffle(double i, double count, double k)
 	return x;
 }
 
-/* The low word of Philox-2x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011). */
+/* A word, the low one first, of Philox-2x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011). */
 static uint32_t
-philox(uint32_t lo, uint32_t hi, uint32_t key)
+philox(uint32_t lo, uint32_t hi, uint32_t key, bool second)
 {
 	for (int round = 0; round < 10; round++) {
 		uint64_t p = (uint64_t)0xD256D193u * lo;
@@ -123,7 +123,7 @@ philox(uint32_t lo, uint32_t hi, uint32_t key)
 		hi = (uint32_t)p;
 		key += 0x9E3779B9u;
 	}
-	return lo;
+	return second ? hi : lo;
 }
 
 /* The eval column of prim.def. */
@@ -278,7 +278,7 @@ eval_random(const Node *n, const In *in, double *out)
 	uint32_t seed = (uint32_t)to_int(in->v[0][0]), step = (uint32_t)to_int(in->v[1][0]);
 	uint32_t key = seed ^ ((uint32_t)n->at[0] * 0x9E3779B9u + 0x7F4A7C15u);
 	for (int64_t k = node_count(n); k-- > 0;)
-		out[k] = (philox((uint32_t)k, step, key) >> 8) * 0x1p-24;
+		out[k] = (philox((uint32_t)k / 2, step, key, k % 2) >> 8) * 0x1p-24;
 }
 
 static void

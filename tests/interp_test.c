@@ -348,8 +348,8 @@ test_random(void)
 		double *v = eval(b, make(b, P_random, DT_F32, INTS(7, 31), INTS(site), 2, in)), sum = 0;
 		int bad = 0;
 		for (uint32_t k = 0; k < 7 * 31; k++) {
-			philox_by_hand(k, step, seed ^ (site * 0x9E3779B9u + 0x7F4A7C15u), w);
-			bad += v[k] != (double)((float)(w[0] >> 8) * 0x1p-24f) || v[k] < 0 || v[k] >= 1;
+			philox_by_hand(k / 2, step, seed ^ (site * 0x9E3779B9u + 0x7F4A7C15u), w);
+			bad += v[k] != (double)((float)(w[k % 2] >> 8) * 0x1p-24f) || v[k] < 0 || v[k] >= 1;
 			sum += v[k];
 		}
 		CHECK(bad == 0, "random(%u, %u; %u): %d wrong", seed, step, site, bad);

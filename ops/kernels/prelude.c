@@ -357,18 +357,19 @@ typedef uint64_t MmWord;
 typedef uint32_t MmWord;
 #endif
 
-/* Philox-2x32-10 (Salmon et al. 2011), counter (element, step): uniform in [0, 1). */
+/* Philox-2x32-10 (Salmon et al. 2011), counter (element / 2, step), whose words are two elements: uniform in [0, 1). */
 MM_INLINE float
 mm_random(uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
 {
 	uint32_t key = seed ^ (site * 0x9E3779B9u + 0x7F4A7C15u);
-	MmWord lo = i, hi = step;
+	MmWord lo = i >> 1, hi = step;
 	for (int r = 0; r < 10; r++) {
 		uint64_t p = (uint64_t)0xD256D193u * lo;
 		lo = (MmWord)(p >> 32) ^ key ^ hi;
 		hi = (uint32_t)p;
 		key += 0x9E3779B9u;
 	}
+	lo = i & 1 ? hi : lo;
 	return (float)(int32_t)(lo >> 8) * 0x1p-24f; /* signed: a conversion that every instruction set has */
 }
 

@@ -63,9 +63,10 @@ __device__ __forceinline__ int mm_id(int i, int last) { return i < 0 ? 0 : i > l
 __device__ __forceinline__ int mm_idiv(int a, int b) { return b == 0 ? 0 : b == -1 ? (int)(0u - (unsigned)a) : a / b; }
 __device__ __forceinline__ int mm_imod(int a, int b) { return b == 0 || b == -1 ? 0 : a % b; }
 
-/* Philox-2x32-10 (Salmon et al. 2011), counter (element, step). */
-__device__ __forceinline__ uint32_t
-mm_random_bits(uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
+/* The two words of Philox-2x32-10 (Salmon et al. 2011) of a counter (i, step). */
+struct mm_words { uint32_t lo, hi; };
+__device__ __forceinline__ mm_words
+mm_philox(uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
 {
 	uint32_t key = seed ^ (site * 0x9E3779B9u + 0x7F4A7C15u), lo = i, hi = step;
 #pragma unroll
@@ -75,14 +76,23 @@ mm_random_bits(uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
 		hi = l;
 		key += 0x9E3779B9u;
 	}
-	return lo;
+	return mm_words{lo, hi};
+}
+
+/* Random bits of an element: those of two are the words of a counter. */
+__device__ __forceinline__ uint32_t
+mm_random_bits(uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
+{
+	const mm_words w = mm_philox(seed, step, site, i >> 1);
+	return i & 1 ? w.hi : w.lo;
 }
 
 /* Uniform in [0, 1), by the upper 24 bits: less than p if the bits are less than p * 2^24, rounded up, times 256. */
+__device__ __forceinline__ float mm_uniform(uint32_t bits) { return (float)(bits >> 8) * 0x1p-24f; }
 __device__ __forceinline__ float
 mm_random(uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
 {
-	return (float)(mm_random_bits(seed, step, site, i) >> 8) * 0x1p-24f;
+	return mm_uniform(mm_random_bits(seed, step, site, i));
 }
 
 /* A keyed bijection on [0, n): six Feistel rounds on the next even number of bits, walked until inside. */
@@ -418,6 +428,27 @@ mm_tile_fetch(E *to, const E *from, int stride, int t)
 		for (int i = t; i < N * P; i += T)
 			mm_fetch(&to[i / P * (D + 8) + i % P * W], &from[i / P * stride + i % P * W]);
 	}
+}
+
+/* Random bits of the tile's row g at columns q and q + 1, which are elements i (even) and i + 1. */
+__device__ __forceinline__ void
+mm_tile_random(uint32_t *bits, uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
+{
+	const mm_words w = mm_philox(seed, step, site, i >> 1);
+	bits[0] = w.lo;
+	bits[1] = w.hi;
+}
+
+/* The same where elements go on from row to row: i (even) is that of row g - g % 2 at column q + g % 2. The thread with the other row
+   of the two has the other column's. */
+__device__ __forceinline__ void
+mm_tile_random_rows(uint32_t *bits, uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
+{
+	const mm_words w = mm_philox(seed, step, site, i >> 1);
+	const bool odd = threadIdx.x & 4;
+	const uint32_t own = odd ? w.hi : w.lo, other = __shfl_xor_sync(0xffffffffu, odd ? w.lo : w.hi, 4);
+	bits[0] = odd ? other : own;
+	bits[1] = odd ? own : other;
 }
 
 /* Left operand: from is row g of the warp's 16 rows. */
