@@ -249,7 +249,7 @@ put_prim(Emit *e, Text *t, const LVal *v)
 	bool isint = v->dt == DT_I32 && (v->node->op == P_div || v->node->op == P_mod);
 	if (put_chance(e, t, v))
 		return;
-	if (v->node->op == P_cast && v->dt == DT_F32 && v->in[0]->kind == LV_DOT && e->k->tile) { /* not rounded where it is not stored */
+	if (v->node->op == P_cast && v->dt == DT_F32 && v->in[0]->kind == LV_DOT && e->k->tile) { /* rounded there */
 		text_printf(t, "d%d[n][e]", v->in[0]->id);
 		return;
 	}

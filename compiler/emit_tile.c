@@ -162,6 +162,7 @@ put_products(Emit *e, Tile *t, const bool *need)
 			continue;
 		emit_line(e, "float d%d[%ld][4] = {};", i, (long)t->piece / 8);
 		emit_line(e, "mm_tile_dot<%ld, %ld>(d%d, f%d, b%d);", (long)t->piece, (long)v->dot[0].width, i, i, shared_index(t, &v->dot[1]));
+		emit_line(e, "mm_tile_round<%ld>(d%d);", (long)t->piece, i);
 	}
 }
 

@@ -532,6 +532,21 @@ mm_tile_dot(float d[][4], const uint32_t f[][4], const bf16 *b)
 		mm_step_rows<N, D>(d, f[k], b + k * 16);
 }
 
+/* A product's result as bf16 has it. */
+template <int N> __device__ __forceinline__ void
+mm_tile_round(float d[][4])
+{
+#pragma unroll
+	for (int n = 0; n < N / 8; n++)
+#pragma unroll
+		for (int e = 0; e < 4; e += 2) {
+			uint32_t two;
+			asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(d[n][e + 1]), "f"(d[n][e]));
+			d[n][e] = __uint_as_float(two << 16);
+			d[n][e + 1] = __uint_as_float(two & 0xffff0000u);
+		}
+}
+
 /* Eight neighbours, each side at a place divisible by 16 bytes, or by all of them. */
 template <class T> __device__ __forceinline__ void
 mm_move(T *to, const T *from)
