@@ -166,6 +166,21 @@ put_products(Emit *e, Tile *t, const bool *need)
 	}
 }
 
+/* A value of an element. A comparison that goes one way at all places of a piece which nothing is left out of is not made there. */
+static void
+put_value(Emit *e, const Tile *t, int stage, LVal *v)
+{
+	const signed char *inside = t->skip[stage].inside;
+	if (!inside || inside[v->id] < 0) {
+		cu_value(e, v, e->saved[v->id]);
+		return;
+	}
+	char *x = val_expr(e, v);
+	emit_line(e, "const %s v%d = %s %s;", ctype(v->dt), v->id, inside[v->id] ? "whole.value ||" : "!whole.value &&", x);
+	e->place[v->id] = PL_PLAIN;
+	free(x);
+}
+
 /* The values of one element, its sums and stores. */
 static void
 put_element(Emit *e, const Tile *t, int stage, const bool *need)
@@ -174,7 +189,7 @@ put_element(Emit *e, const Tile *t, int stage, const bool *need)
 	for (int i = 0; i < k->nval; i++) {
 		LVal *v = k->val[i];
 		if (need[i] && cu_computed(v) && !t->column[i] && !(e->saved[i] && v->level < stage))
-			cu_value(e, v, e->saved[i]);
+			put_value(e, t, stage, v);
 	}
 	cu_accumulate(e, stage);
 	for (int i = 0; i < k->nstore; i++) {
@@ -279,6 +294,26 @@ check_high(Emit *e, const Tile *t, const Skip *s)
 	emit_line(e, "if (__syncthreads_or(low)) first = from = 0, end = to = %ld;", (long)t->columns);
 }
 
+/* The piece from column s0 on; twice where a mask leaves some out: as it is, and without the mask for a piece that lies inside of it. */
+static void
+put_piece(Emit *e, Tile *t, const Skip *skip, int stage, const bool *need, const bool *used)
+{
+	if (skip->inside) {
+		emit_line(e, "const auto piece = [&](auto whole) {");
+		e->indent++;
+	}
+	name_shared(e, t, used);
+	put_products(e, t, need);
+	put_tile(e, t, stage, need);
+	if (!skip->inside)
+		return;
+	e->indent--;
+	emit_line(e, "};");
+	const char *late = skip->late ? arena_printf(e->k->arena, "s0 + %ld <= warp", (long)(t->piece - skip->late_by)) : "true";
+	const char *early = skip->early ? arena_printf(e->k->arena, "s0 >= warp + %ld", (long)skip->early_by + 16) : "true";
+	emit_line(e, "if (%s && %s) piece(mm_flag<true>()); else piece(mm_flag<false>());", late, early);
+}
+
 /* Walks the row for a stage: its tiles, which the block shares, and their pieces. */
 static void
 put_walk(Emit *e, Tile *t, const Skip *skip, int stage, const bool *need)
@@ -309,9 +344,7 @@ put_walk(Emit *e, Tile *t, const Skip *skip, int stage, const bool *need)
 	text_puts(e->t, "#pragma unroll 1\n");
 	emit_line(e, "for (int s0 = tile > from ? tile : from; s0 < to && s0 < tile + %ld; s0 += %ld) {", n, (long)t->piece);
 	e->indent++;
-	name_shared(e, t, used);
-	put_products(e, t, need);
-	put_tile(e, t, stage, need);
+	put_piece(e, t, skip, stage, need, used);
 	cu_close(e);
 	cu_close(e);
 	cu_close(e);

@@ -232,6 +232,7 @@ typedef struct Skip {
 	int nhigh;
 	unsigned need;
 	double *start;     /* by value id: a maximum starts from no less */
+	signed char *inside; /* by value id: what a comparison gives at all other places, or -1 */
 } Skip;
 
 /* For the walk that computes the stage's reductions and stores. */

@@ -160,6 +160,21 @@ nothing_comes(Kernel *k, int stage, Where w, Skip *s)
 	return true;
 }
 
+/* Comparisons that go the same way at all places that are not left out. */
+static void
+find_inside(Kernel *k, Skip *s)
+{
+	s->inside = arena_alloc(k->arena, (size_t)k->nval);
+	for (int i = 0; i < k->nval; i++) {
+		Fact x = {0};
+		if (s->late)
+			x = decided(k, k->val[i], (Where){false, s->late_by - 1});
+		if (s->early && !x.known)
+			x = decided(k, k->val[i], (Where){true, s->early_by + 1});
+		s->inside[i] = x.known ? x.f != 0 : -1;
+	}
+}
+
 Skip
 tile_skip(Kernel *k, int stage)
 {
@@ -182,5 +197,6 @@ tile_skip(Kernel *k, int stage)
 			}
 		}
 	}
+	find_inside(k, &s);
 	return s;
 }

@@ -430,6 +430,9 @@ mm_tile_fetch(E *to, const E *from, int stride, int t)
 	}
 }
 
+/* A condition known when the kernel is compiled. */
+template <bool V> struct mm_flag { static constexpr bool value = V; };
+
 /* Random bits of the tile's row g at columns q and q + 1, which are elements i (even) and i + 1. */
 __device__ __forceinline__ void
 mm_tile_random(uint32_t *bits, uint32_t seed, uint32_t step, uint32_t site, uint32_t i)
