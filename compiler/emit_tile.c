@@ -65,6 +65,38 @@ row_line(Emit *e)
 	emit_line(e, "const int i%d = row0 + j * 8; (void)i%d;", e->k->nouter - 1, e->k->nouter - 1);
 }
 
+/* Is it a load from a place that axes alone say? */
+static bool
+is_plain_load(const LVal *v)
+{
+	bool plain = v->kind == LV_LOAD && !v->guard;
+	for (int i = 0; plain && i < v->ix->n; i++)
+		plain = v->ix->t[i].a->kind == AT_AXIS;
+	return plain;
+}
+
+/* Of the values of the level that vary from row to row, those loads, or the others. */
+static void
+row_values(Emit *e, int level, bool loads)
+{
+	Kernel *k = e->k;
+	cu_open_unrolled(e, "int j = 0; j < 2; j++");
+	row_line(e);
+	for (int i = 0; i < k->nval; i++) {
+		LVal *v = k->val[i];
+		if (!cu_computed(v) || is_lane(e, v) || v->level != level || !by_row(e, v) || (level == 0 && is_plain_load(v) != loads))
+			continue;
+		char *x = val_expr(e, v);
+		emit_line(e, "v%d[j] = %s;", i, x);
+		e->place[i] = PL_OUTER;
+		free(x);
+	}
+	cu_close(e);
+	for (int i = 0; loads && i < k->nval; i++)
+		if (e->place[i] == PL_OUTER && k->val[i]->dt == DT_F32)
+			emit_line(e, "mm_tile_have(v%d);", i);
+}
+
 /* Values that are one for a row, two a thread where they vary from row to row. */
 static void
 tile_uniform(Emit *e, int level)
@@ -84,18 +116,9 @@ tile_uniform(Emit *e, int level)
 	}
 	if (!any)
 		return;
-	cu_open_unrolled(e, "int j = 0; j < 2; j++");
-	row_line(e);
-	for (int i = 0; i < k->nval; i++) {
-		LVal *v = k->val[i];
-		if (!cu_computed(v) || is_lane(e, v) || v->level != level || !by_row(e, v))
-			continue;
-		char *x = val_expr(e, v);
-		emit_line(e, "v%d[j] = %s;", i, x);
-		e->place[i] = PL_OUTER;
-		free(x);
-	}
-	cu_close(e);
+	if (level == 0) /* what is loaded, all at once */
+		row_values(e, level, true);
+	row_values(e, level, false);
 }
 
 /* Elements of a tile of the right operand i; where it starts among those of a stage (i = nshared: how many these are). */

@@ -430,6 +430,10 @@ mm_tile_fetch(E *to, const E *from, int stride, int t)
 	}
 }
 
+/* Keeps the loads of both where they are written: the compiler would put each where it is needed, behind a division that another needs,
+   and wait for one after the other. */
+__device__ __forceinline__ void mm_tile_have(float *v) { asm volatile("" : "+f"(v[0]), "+f"(v[1])); }
+
 /* A condition known when the kernel is compiled. */
 template <bool V> struct mm_flag { static constexpr bool value = V; };
 
