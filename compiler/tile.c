@@ -6,6 +6,7 @@
 
    Whatever is elementwise over [t,s] comes along (masks, dropout, scales), and reductions over s. The gradients have the
    same form: dq with rows t; dk and dv with rows s, summed over t, reading the reductions that the others stored.
+   Where a mask makes the products exact zeros, whole tiles are left out; what infinities and NaN do there: tile_skip.c.
    The matrices are bf16, their rows contiguous. The kernels: emit_tile.c. */
 #include <string.h>
 
