@@ -10,11 +10,13 @@
 #include "emit_cuda.h"
 
 #define BLOCK 256
+#define BLOCKS 132  /* with fewer a GPU is not busy */
 #define MANY 64   /* positions from which a row is summed by the whole block */
 
 typedef struct Rows {
 	int64_t n, rows, width; /* positions, rows of the table, elements a row */
 	int columns, groups;    /* threads a group; groups a block */
+	int each;               /* rows of a block */
 	int sorted, runs, out;  /* arguments */
 	Shape s;
 } Rows;
@@ -29,6 +31,7 @@ shape_of(Emit *e)
 		r.s.width = 1;
 	r.columns = pow2_at_least((r.width + r.s.width - 1) / r.s.width, 32);
 	r.groups = BLOCK / r.columns;
+	r.each = r.rows < (int64_t)r.groups * BLOCKS ? 1 : r.groups;
 	r.sorted = arg_index(k, sorted);
 	r.runs = n->op == P_row_sum ? arg_index(k, n->in[2]) : -1;
 	r.out = arg_index(k, n);
@@ -110,18 +113,19 @@ run_sum(Emit *e, const Rows *r)
 	cu_close(e);
 }
 
-/* A row of many positions: group g takes every groups-th of them and of the runs; then the groups' sums are added in order. */
+/* A row of many positions, or one of few rows: group g takes every groups-th of them and of the runs; then the groups' sums are added in order. */
 static void
 many_positions(Emit *e, const Rows *r)
 {
 	Arena *a = e->k->arena;
 	int W = r->s.width, step = r->columns * W;
 	emit_line(e, "__shared__ float part[%d][%d];", r->groups, step);
-	open_loop(e, NULL, arena_printf(a, "int q = 0; q < %d; q++", r->groups));
-	emit_line(e, "const int row = blockIdx.x * %d + q;", r->groups);
+	open_loop(e, NULL, arena_printf(a, "int q = 0; q < %d; q++", r->each));
+	emit_line(e, "const int row = blockIdx.x * %d + q;", r->each);
 	emit_line(e, "if (row >= %ld) break;", (long)r->rows);
 	emit_line(e, "const int first = start[row], last = start[row + 1];");
-	emit_line(e, "if (last - first <= %d) continue;", MANY);
+	if (r->each > 1)
+		emit_line(e, "if (last - first <= %d) continue;", MANY);
 	emit_line(e, "const int lo = (first + %d) / %d, hi = last / %d;", RUN - 1, RUN, RUN);
 	open_loop(e, NULL, arena_printf(a, "int b = 0; b < %ld; b += %d", (long)r->width, step));
 	emit_line(e, "const int f = b + column;");
@@ -153,6 +157,10 @@ static void
 row_sum(Emit *e, const Rows *r)
 {
 	Arena *a = e->k->arena;
+	if (r->each == 1) {
+		many_positions(e, r);
+		return;
+	}
 	emit_line(e, "{");
 	e->indent++;
 	emit_line(e, "const int row = blockIdx.x * %d + group;", r->groups);
@@ -180,7 +188,8 @@ emit_scatter(Emit *e, const char *name, Launch *l)
 	bool runs = k->store[0].node->op == P_run_sum;
 	int64_t places = runs ? (r.n + RUN - 1) / RUN : r.rows;
 	l->block = BLOCK;
-	l->grid = (int)((places + r.groups - 1) / r.groups);
+	int each = runs ? r.groups : r.each;
+	l->grid = (int)((places + each - 1) / each);
 	cu_signature(e, name, BLOCK);
 	cu_uniform(e, 0);
 	head_lines(e, &r);
