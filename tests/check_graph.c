@@ -6,8 +6,6 @@
 #include "../runtime/cuda_api.h"
 #include "check_graph.h"
 
-#define TAIL 1024 /* bytes behind the arena that nothing may write */
-
 const CheckMode check_modes[] = {
 	{"cpu fused", false, true, true, false, false},
 	{"cpu fused, no reuse", false, true, false, false, true},
@@ -57,15 +55,6 @@ random_normal(uint64_t *s)
 	return x;
 }
 
-static int64_t
-count_dims(const int64_t *dim, int nd)
-{
-	int64_t n = 1;
-	for (int i = 0; i < nd; i++)
-		n *= dim[i];
-	return n;
-}
-
 static void
 free_values(double **v, int n)
 {
@@ -91,23 +80,35 @@ check_free(Check *c)
 /* ---- inputs ---- */
 
 static Node *
-param_to_input(Graph *to, Node *n, Node **in, void *ctx)
+given_to_input(Graph *to, Node *n, Node **in, void *ctx)
 {
+	const int *first = ctx;
 	(void)in;
-	return n->op == P_param ? mk_input(to, *(int *)ctx + (int)n->at[0]) : NULL;
+	if (n->op == P_param)
+		return mk_input(to, first[0] + (int)n->at[0]);
+	return n->op == P_state && first[1] >= 0 ? mk_input(to, first[1] + (int)n->at[0]) : NULL;
+}
+
+static void
+add_input(Graph *g, const char *kind, const char *name, DType dt, const int64_t *dim, int nd)
+{
+	GInput in = {.name = arena_printf(g->arena, "%s.%s", kind, name), .dt = dt, .nd = nd};
+	memcpy(in.dim, dim, sizeof in.dim);
+	graph_input(g, in);
 }
 
 Graph *
-params_to_inputs(Graph *g)
+given_to_inputs(Graph *g, bool states)
 {
-	int first = g->ninput;
-	for (int i = 0; i < g->nparam; i++) {
-		GInput in = {.name = arena_printf(g->arena, "param.%s", g->param[i].name), .dt = DT_F32, .nd = g->param[i].nd};
-		memcpy(in.dim, g->param[i].dim, sizeof in.dim);
-		graph_input(g, in);
-	}
-	g = graph_map(g, param_to_input, &first);
+	int first[2] = {g->ninput, states ? g->ninput + g->nparam : -1};
+	for (int i = 0; i < g->nparam; i++)
+		add_input(g, "param", g->param[i].name, DT_F32, g->param[i].dim, g->param[i].nd);
+	for (int i = 0; i < g->nstate && states; i++)
+		add_input(g, "state", g->state[i].name, g->state[i].dt, g->state[i].dim, g->state[i].nd);
+	g = graph_map(g, given_to_input, first);
 	g->nparam = 0;
+	if (states)
+		g->nstate = 0;
 	return g;
 }
 
@@ -180,24 +181,6 @@ evaluate(const Check *c, Graph *g, int n)
 	return v;
 }
 
-/* Greatest difference and greatest size of b: rounding errors do not scale with the single element. */
-static double
-difference(const double *a, const double *b, int64_t n, double *scale)
-{
-	double most = 0;
-	*scale = 1e-30;
-	for (int64_t i = 0; i < n; i++) {
-		if (fabs(a[i]) > *scale && isfinite(a[i]))
-			*scale = fabs(a[i]);
-		if (a[i] == b[i] || (isnan(a[i]) && isnan(b[i])))
-			continue;
-		double d = fabs(a[i] - b[i]);
-		if (!(d <= most))
-			most = isnan(d) ? INFINITY : d;
-	}
-	return most;
-}
-
 /* Values and, behind them, their bounds. */
 static void
 bounded(const Check *c, Graph *g, double ***want, double ***bound)
@@ -259,48 +242,21 @@ check_reference(Check *c, bool bounds, bool half)
 
 /* ---- plans ---- */
 
-static char *
-read_prelude(bool cuda)
-{
-	char *text;
-	size_t n;
-	Err e = {0};
-	if (!read_file(cuda ? "ops/kernels/prelude.cu" : "ops/kernels/prelude.c", &text, &n, &e)) {
-		fprintf(stderr, "%s\n", e.msg);
-		exit(2);
-	}
-	return text;
-}
-
 Plan *
 check_plan(Check *const *c, int n, const CheckMode *m, int per_module, Places *places)
 {
+	Graph **g = xcalloc((size_t)n, sizeof *g);
 	Arena *a = NULL;
-	char *prelude = read_prelude(m->cuda);
-	for (int i = 0; i < n && !a; i++)
-		a = c[i] ? c[i]->g->arena : NULL;
-	Plan *p = arena_alloc(a, sizeof *p);
-	PlanTargetset *s = p->set = arena_alloc(a, sizeof *s);
-	CodegenOptions o = {.cuda = m->cuda, .fuse = m->fuse, .reuse = m->reuse, .library = true};
-	Sources *src = arena_alloc(a, sizeof *src);
-	*src = (Sources){.arena = a, .prelude = prelude, .per_module = per_module};
-	p->nset = 1;
-	s->target = m->cuda ? "cuda" : "cpu";
-	s->program = arena_alloc(a, (size_t)n * sizeof *s->program);
-	for (int i = 0; i < n; i++, s->nprogram++) {
+	for (int i = 0; i < n; i++) {
 		Plan dummy = {0};
 		if (!c[i])
 			continue;
+		a = c[i]->g->arena;
+		g[i] = m->half ? c[i]->half : m->cuda ? c[i]->gpu : c[i]->cpu;
 		place_states(a, c[i]->g, &places[i], &dummy);
-		s->program[i] = codegen(m->half ? c[i]->half : m->cuda ? c[i]->gpu : c[i]->cpu, &places[i], &o, src);
 	}
-	s->nmodule = (uint32_t)src->n;
-	s->module = arena_alloc(a, (s->nmodule + 1) * sizeof *s->module);
-	for (int i = 0; i < src->n; i++) {
-		s->module[i].source = arena_strdup(a, src->module[i].s);
-		free(src->module[i].s);
-	}
-	free(prelude);
+	Plan *p = compile_graphs(a, g, places, n, m, per_module);
+	free(g);
 	return p;
 }
 
@@ -327,57 +283,16 @@ check_cubins(Check *const *c, int n, const CheckMode *m, const char *arch)
 
 /* ---- a run ---- */
 
-static void
-to_device(const double *x, DType dt, int64_t n, void *out)
-{
-	for (int64_t i = 0; i < n; i++) {
-		switch (dt) {
-		case DT_F32: ((float *)out)[i] = (float)x[i]; break;
-		case DT_U32: ((uint32_t *)out)[i] = (uint32_t)x[i]; break;
-		case DT_I32: ((int32_t *)out)[i] = (int32_t)x[i]; break;
-		default: ((uint8_t *)out)[i] = (uint8_t)x[i];
-		}
-	}
-}
-
-static double
-from_device(const void *x, DType dt, int64_t i)
-{
-	switch (dt) {
-	case DT_F32: return (double)((const float *)x)[i];
-	case DT_U32: return (double)((const uint32_t *)x)[i];
-	case DT_I32: return (double)((const int32_t *)x)[i];
-	default: return (double)((const uint8_t *)x)[i];
-	}
-}
-
+/* Inputs and states into their places. */
 static bool
-upload(Device *d, const Places *at, const char *name, const double *x, DType dt, int64_t n, void *const *space, Err *e)
-{
-	int k = 0;
-	while (strcmp(at->name[k], name))
-		k++;
-	void *buf = xmalloc((size_t)n * 4 + 1);
-	to_device(x, dt, n, buf);
-	bool ok = !n || d->upload(d, (char *)space[at->space[k]] + at->off[k], buf, (size_t)n * dtype_bytes(dt), e);
-	free(buf);
-	return ok;
-}
-
-/* Inputs and states into their places, all ones (NaN) into the arena. */
-static bool
-prepare_memory(Check *c, Device *d, const Places *at, void *const *base, uint64_t act, Err *e)
+upload_values(Check *c, Process *r, const Places *at, Err *e)
 {
 	const Graph *g = c->g;
 	bool ok = true;
-	char *poison = xmalloc(act + TAIL);
-	memset(poison, 0xff, act + TAIL);
-	ok = d->upload(d, base[SP_ACT], poison, act + TAIL, e);
-	free(poison);
 	for (int i = 0; i < g->ninput && ok; i++)
-		ok = upload(d, at, g->input[i].name, c->input[i], g->input[i].dt, count_dims(g->input[i].dim, g->input[i].nd), base, e);
+		ok = upload_value(r, at, g->input[i].name, c->input[i], g->input[i].dt, count_dims(g->input[i].dim, g->input[i].nd), e);
 	for (int i = 0; i < g->nstate && ok; i++)
-		ok = upload(d, at, g->state[i].name, c->state[i], g->state[i].dt, count_dims(g->state[i].dim, g->state[i].nd), base, e);
+		ok = upload_value(r, at, g->state[i].name, c->state[i], g->state[i].dt, count_dims(g->state[i].dim, g->state[i].nd), e);
 	return ok;
 }
 
@@ -407,10 +322,8 @@ static void
 compare_value(Check *c, int i, const CheckMode *m, Node *x, const void *buf)
 {
 	int64_t n = node_count(x);
-	double *got = xcalloc((size_t)n + 1, sizeof *got), scale;
+	double *got = load_values(x->dt, buf, n), scale;
 	double **want = m->half ? c->want_half : c->want, **bound = m->half ? c->bound_half : c->bound;
-	for (int64_t k = 0; k < n; k++)
-		got[k] = from_device(buf, x->dt, k);
 	if (bound) {
 		compare_bounds(c, i, want[i], bound[i], got, n, m->name);
 	} else {
@@ -423,24 +336,16 @@ compare_value(Check *c, int i, const CheckMode *m, Node *x, const void *buf)
 
 /* Bytes of value i: an output's place, or an updated state's. */
 static void *
-read_value(Check *c, int i, Device *d, const PlanProgram *p, const Places *at, void *const *base, size_t *bytes, Err *e)
+read_value(Check *c, int i, const Process *r, const Places *at, size_t *bytes, Err *e)
 {
-	Space space;
-	uint64_t off;
-	if (i < (int)p->noutput) {
-		space = (Space)p->output[i].ref->space;
-		off = p->output[i].ref->off;
-	} else {
-		int k = 0;
-		while (strcmp(at->name[k], value_name(c->g, i)))
-			k++;
-		space = at->space[k];
-		off = at->off[k];
-	}
+	bool out = i < (int)r->program->noutput;
+	int k = out ? 0 : place_of(at, value_name(c->g, i));
+	Space space = out ? (Space)r->program->output[i].ref->space : at->space[k];
+	uint64_t off = out ? r->program->output[i].ref->off : at->off[k];
 	Node *x = value_node(c->g, i);
 	*bytes = (size_t)node_count(x) * dtype_bytes(x->dt);
 	void *buf = xcalloc(*bytes + 1, 1);
-	if (*bytes && !d->download(d, buf, (char *)base[space] + off, *bytes, e)) {
+	if (*bytes && !r->device->download(r->device, buf, process_at(r, space, off), *bytes, e)) {
 		free(buf);
 		return NULL;
 	}
@@ -449,31 +354,23 @@ read_value(Check *c, int i, Device *d, const PlanProgram *p, const Places *at, v
 
 /* What the program must not touch: the bytes behind the arena, the inputs, the states that it does not update. */
 static void
-compare_rest(Check *c, const CheckMode *m, Device *d, const Places *at, void *const *base, uint64_t act)
+compare_rest(Check *c, const CheckMode *m, const Process *r, const Places *at)
 {
 	const Graph *g = c->g;
 	Err e = {0};
-	unsigned char tail[TAIL];
-	size_t bad = 0;
-	bool ok = d->download(d, tail, (char *)base[SP_ACT] + act, TAIL, &e);
-	while (ok && bad < TAIL && tail[bad] == 0xff)
-		bad++;
-	check_that(c, !ok || bad == TAIL, "%s: writes %zu bytes behind the arena", m->name, bad);
+	bool ok = check_that(c, process_intact(r, &e), "%s: %s", m->name, e.msg);
 	for (int i = 0; i < g->ninput + g->nstate && ok; i++) {
 		bool in = i < g->ninput;
 		const GInput *x = &g->input[in ? i : 0];
 		const GState *s = &g->state[in ? 0 : i - g->ninput];
 		DType dt = in ? x->dt : s->dt;
 		int64_t n = in ? count_dims(x->dim, x->nd) : count_dims(s->dim, s->nd);
-		int k = 0;
 		if (!in && s->update)
 			continue;
-		while (strcmp(at->name[k], in ? x->name : s->name))
-			k++;
+		int k = place_of(at, in ? x->name : s->name);
 		size_t bytes = (size_t)n * dtype_bytes(dt);
-		char *want = xmalloc((size_t)n * 4 + 1), *got = xmalloc(bytes + 1);
-		to_device(in ? c->input[i] : c->state[i - g->ninput], dt, n, want);
-		ok = !n || d->download(d, got, (char *)base[at->space[k]] + at->off[k], bytes, &e);
+		char *want = store_values(dt, in ? c->input[i] : c->state[i - g->ninput], n), *got = xmalloc(bytes + 1);
+		ok = !n || r->device->download(r->device, got, process_at(r, at->space[k], at->off[k]), bytes, &e);
 		check_that(c, ok && !memcmp(want, got, bytes), "%s: %s is written to", m->name, at->name[k]);
 		free(want);
 		free(got);
@@ -481,14 +378,14 @@ compare_rest(Check *c, const CheckMode *m, Device *d, const Places *at, void *co
 }
 
 static void
-compare_all(Check *c, const CheckMode *m, Device *d, const PlanProgram *p, const Places *at, void *const *base)
+compare_all(Check *c, const CheckMode *m, const Process *r, const Places *at)
 {
 	Err e = {0};
 	size_t bytes;
 	if (!c->bits)
 		c->bits = xcalloc((size_t)c->nvalue + 1, sizeof *c->bits);
 	for (int i = 0; i < c->nvalue; i++) {
-		void *buf = read_value(c, i, d, p, at, base, &bytes, &e);
+		void *buf = read_value(c, i, r, at, &bytes, &e);
 		if (!check_that(c, buf != NULL, "%s: %s", m->name, e.msg))
 			return;
 		if (m->same && c->bits[i])
@@ -500,40 +397,23 @@ compare_all(Check *c, const CheckMode *m, Device *d, const PlanProgram *p, const
 	}
 }
 
-static void
-run_case(Check *c, const CheckMode *m, Device *d, const PlanTargetset *s, const PlanProgram *p, const Places *at)
-{
-	Err e = {0};
-	void *base[NSPACE] = {0};
-	uint64_t bytes[NSPACE] = {0};
-	memcpy(bytes, at->bytes, sizeof bytes);
-	bytes[SP_ACT] = p->act_bytes + TAIL;
-	bytes[SP_WORK] = p->work_bytes;
-	bool ok = true;
-	for (int i = 0; i < NSPACE && ok; i++)
-		ok = !bytes[i] || (base[i] = d->alloc(d, bytes[i], space_names[i], &e));
-	Binding b = {.column = NULL};
-	memcpy(b.base, base, sizeof base);
-	Exec *x = ok ? d->prepare(d, s, p, &b, &e) : NULL;
-	ok = x && prepare_memory(c, d, at, base, p->act_bytes, &e) && d->run(d, x, 1, &e) && d->sync(d, &e);
-	if (check_that(c, ok, "%s: %s", m->name, e.msg)) {
-		compare_all(c, m, d, p, at, base);
-		compare_rest(c, m, d, at, base, p->act_bytes);
-	}
-	if (x)
-		d->drop(d, x);
-	for (int i = 0; i < NSPACE; i++)
-		if (base[i])
-			d->release(d, base[i]);
-}
-
 void
 check_run(Check *const *c, int n, const CheckMode *m, Device *d, int per_module)
 {
 	Places *places = xcalloc((size_t)n, sizeof *places);
 	Plan *p = check_plan(c, n, m, per_module, places);
-	for (int i = 0; i < n; i++)
-		if (c[i])
-			run_case(c[i], m, d, p->set, &p->set->program[i], &places[i]);
+	for (int i = 0; i < n; i++) {
+		Process r;
+		Err e = {0};
+		if (!c[i])
+			continue;
+		bool ok = process_open(&r, d, p, i, &places[i], NULL, 0, &e) && process_poison(&r, &e) && upload_values(c[i], &r, &places[i], &e) &&
+		          process_run(&r, &e);
+		if (check_that(c[i], ok, "%s: %s", m->name, e.msg)) {
+			compare_all(c[i], m, &r, &places[i]);
+			compare_rest(c[i], m, &r, &places[i]);
+		}
+		process_close(&r);
+	}
 	free(places);
 }

@@ -3,8 +3,7 @@
 #ifndef CHECK_GRAPH_H
 #define CHECK_GRAPH_H
 
-#include "../compiler/codegen.h"
-#include "../runtime/device.h"
+#include "check_program.h"
 
 /* A graph under test: its outputs, then the states that it updates, are the values compared. */
 typedef struct Check {
@@ -31,7 +30,8 @@ uint64_t random_next(uint64_t *s);                 /* splitmix64 */
 int64_t random_below(uint64_t *s, int64_t n);
 double random_normal(uint64_t *s);
 
-Graph *params_to_inputs(Graph *g);  /* a copy; every parameter is an input "param.NAME" behind the others */
+/* A copy, in which every parameter is an input "param.NAME" behind the others; with `states` every state one "state.NAME" behind these. */
+Graph *given_to_inputs(Graph *g, bool states);
 
 /* Values of inputs and states, by their names and the seed. */
 void check_fill(Check *c, uint64_t seed);
@@ -39,16 +39,9 @@ void check_fill(Check *c, uint64_t seed);
    half: with the graph of bf16 products, too. */
 void check_reference(Check *c, bool bounds, bool half);
 
-/* How a program is made and run. */
-typedef struct CheckMode {
-	const char *name;
-	bool cuda, fuse, reuse, half;
-	bool same;          /* the values must be bitwise what the mode before left */
-} CheckMode;
 extern const CheckMode check_modes[]; /* ends with a NULL name */
 
-/* One plan of all the graphs: program i is c[i]'s. per_module: kernels that are compiled together. NULL cases are
-   left out (program i is empty). */
+/* compile_graphs, places made here; NULL cases are left out. */
 Plan *check_plan(Check *const *c, int n, const CheckMode *m, int per_module, Places *places);
 /* Makes, runs and compares all, with a poisoned arena. */
 void check_run(Check *const *c, int n, const CheckMode *m, Device *d, int per_module);

@@ -831,5 +831,5 @@ random_graph(Arena *a, Lib *lib, uint64_t seed)
 		one_step(x);
 	finish(x);
 	x->g->batch = 1;
-	return params_to_inputs(x->g);
+	return given_to_inputs(x->g, false);
 }

@@ -7,14 +7,12 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "../compiler/codegen.h"
-#include "../runtime/device.h"
 #include "../runtime/session.h"
+#include "check_count.h"
 #include "check_graph.h"
 
-enum { WINDOW = 12, BYTES = 256, ACT_POISON = 0xff };
+enum { WINDOW = 12, BYTES = 256 };
 
 /* kept: rows and carries that the program keeps, or why there is none: the end of what is said, without the place in the library. */
 static const struct Net {
@@ -79,13 +77,6 @@ static const char ops[] =
 	"op mixer(x[.., t, c]) -> [.., t, c] { param w[t, s: size(x, t)] = glorot_uniform;  rename(sum(x * w, t), s = t) }\n"
 	"test mixer(randn[2, 5, 4])\n";
 
-typedef struct Mode {
-	const char *name;
-	bool fuse, reuse, half;
-} Mode;
-
-static const Mode modes[] = {{"fused", true, true, false}, {"fused, no reuse", true, false, false}, {"unfused", false, true, false}, {"bf16", true, true, true}};
-
 typedef struct Case {
 	const char *name;
 	Graph *eval, *decode;
@@ -98,30 +89,8 @@ typedef struct Case {
 } Case;
 
 static Arena arena;
-static int passed, failed, skipped;
 
-static void
-check(bool ok, const char *fmt, ...)
-{
-	va_list ap;
-	passed += ok;
-	failed += !ok;
-	if (ok)
-		return;
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	puts("");
-}
-
-static int64_t
-state_size(const GState *s)
-{
-	int64_t n = 1;
-	for (int i = 0; i < s->nd; i++)
-		n *= s->dim[i];
-	return n;
-}
+static int64_t state_size(const GState *s) { return count_dims(s->dim, s->nd); }
 
 /* ---- models ---- */
 
@@ -160,10 +129,7 @@ fill(Case *c)
 	for (int i = 0; i < g->nstate; i++) {
 		const GState *s = &g->state[i];
 		int64_t n = state_size(s);
-		int p = 0;
-		while (strcmp(c->places.name[p], s->name))
-			p++;
-		unsigned char *at = s->space == SP_ACT ? NULL : c->image[s->space] + c->places.off[p];
+		unsigned char *at = s->space == SP_ACT ? NULL : c->image[s->space] + c->places.off[place_of(&c->places, s->name)];
 		c->state[i] = xcalloc((size_t)n + 1, sizeof **c->state);
 		for (int64_t k = 0; k < n; k++) {
 			if (at && s->space == SP_PARAM)
@@ -235,25 +201,6 @@ prediction(const Graph *g)
 	bug("%s predicts nothing", g->name);
 }
 
-static double
-difference(const double *a, const double *b)
-{
-	double most = 0;
-	for (int i = 0; i < BYTES; i++)
-		if (!(fabs(a[i] - b[i]) <= most))
-			most = isnan(a[i] - b[i]) ? INFINITY : fabs(a[i] - b[i]);
-	return most;
-}
-
-static double
-largest(const double *a)
-{
-	double most = 0;
-	for (int i = 0; i < BYTES; i++)
-		most = fmax(most, a[i]);
-	return most;
-}
-
 /* Of the whole window: [WINDOW, BYTES]. */
 static double *
 interpret_window(const Case *c, Graph *g)
@@ -304,7 +251,7 @@ compare(const Case *c, const char *how, const double *want, const double *got, d
 	int worst = 0;
 	double most = -1;
 	for (int t = 0; t < WINDOW; t++) {
-		double off = difference(want + t * BYTES, got + t * BYTES) / largest(want + t * BYTES);
+		double off = relative_difference(want + t * BYTES, got + t * BYTES, BYTES, 0);
 		if (!(off <= most)) {
 			most = off;
 			worst = t;
@@ -315,24 +262,6 @@ compare(const Case *c, const char *how, const double *want, const double *got, d
 
 /* ---- devices ---- */
 
-static PlanTargetset
-compile(Case *c, Graph *g, const Mode *mode, bool cuda, const char *prelude)
-{
-	CodegenOptions o = {.cuda = cuda, .fuse = mode->fuse, .reuse = mode->reuse, .library = true};
-	Sources *src = arena_alloc(&arena, sizeof *src);
-	PlanTargetset s = {.target = cuda ? "cuda" : "cpu", .nprogram = 1};
-	*src = (Sources){.arena = &arena, .prelude = prelude, .per_module = 48};
-	s.program = arena_alloc(&arena, sizeof *s.program);
-	*s.program = codegen(g, &c->places, &o, src);
-	s.nmodule = (uint32_t)src->n;
-	s.module = arena_alloc(&arena, s.nmodule * sizeof *s.module);
-	for (int i = 0; i < src->n; i++) {
-		s.module[i].source = arena_strdup(&arena, src->module[i].s);
-		free(src->module[i].s);
-	}
-	return s;
-}
-
 /* The states of the graph's that lie in the activations, as device memory. */
 static unsigned char *
 kept_image(const Case *c, uint64_t bytes)
@@ -340,32 +269,29 @@ kept_image(const Case *c, uint64_t bytes)
 	unsigned char *image = xcalloc(bytes + 1, 1);
 	for (int i = 0; i < c->decode->nstate; i++) {
 		const GState *s = &c->decode->state[i];
-		int p = 0;
-		while (strcmp(c->places.name[p], s->name))
-			p++;
+		uint64_t off = c->places.off[place_of(&c->places, s->name)];
 		for (int64_t k = 0; s->space == SP_ACT && k < state_size(s); k++)
-			dtype_store(s->dt, image + c->places.off[p], k, c->state[i][k]);
+			dtype_store(s->dt, image + off, k, c->state[i][k]);
 	}
 	return image;
 }
 
 /* Twice all places, the second time on what the first left; in between only the place is set back. */
 static bool
-run_places(Case *c, Device *d, const PlanProgram *p, Exec *x, char *act, double *all, Err *e)
+run_places(Case *c, Process *r, double *all, Err *e)
 {
-	const PlanRef *r = p->output[0].ref;
-	unsigned char *kept = kept_image(c, p->kept_bytes), *poison = xmalloc(p->act_bytes + 1);
+	const PlanProgram *p = r->program;
+	const PlanRef *out = p->output[0].ref;
+	Device *d = r->device;
+	unsigned char *kept = kept_image(c, p->kept_bytes);
+	uint64_t place_off = c->places.off[place_of(&c->places, "place")];
 	float first[WINDOW][BYTES], row[BYTES];
-	memset(poison, ACT_POISON, p->act_bytes);
-	bool ok = r->bytes == sizeof row && d->upload(d, act, poison, p->act_bytes, e) && d->upload(d, act, kept, p->kept_bytes, e), same = true;
+	bool ok = out->bytes == sizeof row && process_poison(r, e) && d->upload(d, process_at(r, SP_ACT, 0), kept, p->kept_bytes, e), same = true;
 	for (int round = 0; round < 2; round++) {
 		int32_t place = 0;
-		int k = 0;
-		while (strcmp(c->places.name[k], "place"))
-			k++;
-		ok = ok && d->upload(d, act + c->places.off[k], &place, sizeof place, e);
+		ok = ok && d->upload(d, process_at(r, SP_ACT, place_off), &place, sizeof place, e);
 		for (int t = 0; ok && t < WINDOW; t++) {
-			ok = d->run(d, x, 1, e) && d->download(d, round ? row : first[t], act + r->off, sizeof row, e);
+			ok = process_run(r, e) && d->download(d, round ? row : first[t], process_at(r, SP_ACT, out->off), sizeof row, e);
 			same &= !round || !memcmp(row, first[t], sizeof row);
 			for (int k = 0; !round && k < BYTES; k++)
 				all[t * BYTES + k] = (double)first[t][k];
@@ -373,60 +299,38 @@ run_places(Case *c, Device *d, const PlanProgram *p, Exec *x, char *act, double 
 	}
 	check(!ok || same, "%s on %s: a second time through the window gives other bits", c->name, d->name);
 	free(kept);
-	free(poison);
-	return ok;
+	return ok && process_intact(r, e);
 }
 
 static bool
-run(Case *c, Device *d, const PlanTargetset *s, double *all, Err *e)
+run(Case *c, Device *d, const Plan *p, double *all, Err *e)
 {
-	const PlanProgram *p = s->program;
-	uint64_t bytes[NSPACE] = {c->plan.param_bytes, c->plan.opt_bytes, c->plan.stat_bytes, p->act_bytes, p->work_bytes, 0};
-	void *column[2] = {d->alloc(d, sizeof c->bytes, "a column", e), NULL};
-	Binding b = {.column = column, .ncolumn = 2};
-	bool ok = column[0] && d->upload(d, column[0], c->bytes, sizeof c->bytes, e);
-	for (int k = 0; ok && k < NSPACE; k++)
-		ok = !bytes[k] || (b.base[k] = d->alloc(d, bytes[k], space_names[k], e));
-	for (int k = 0; ok && k < NSTATE; k++)
-		ok = !bytes[k] || d->upload(d, b.base[k], c->image[k], bytes[k], e);
-	Exec *x = ok ? d->prepare(d, s, p, &b, e) : NULL;
-	ok = x && run_places(c, d, p, x, b.base[SP_ACT], all, e);
-	if (x)
-		d->drop(d, x);
-	for (int k = 0; k < NSPACE; k++)
-		d->release(d, b.base[k]);
-	d->release(d, column[0]);
+	Process r;
+	bool ok = process_open(&r, d, p, 0, &c->places, &(DataColumn){c->bytes, sizeof c->bytes}, 1, e) && process_upload(&r, c->image, e) &&
+	          run_places(c, &r, all, e);
+	process_close(&r);
 	return ok;
 }
 
 static void
 on_device(Case *c, const double *want, Device *d)
 {
-	bool cuda = !strcmp(d->name, "cuda");
 	double all[WINDOW * BYTES];
 	Err e = {0};
-	char *prelude;
-	size_t n;
 	Graph *contracted = pass_contract(c->decode);
-	check(read_file(cuda ? "ops/kernels/prelude.cu" : "ops/kernels/prelude.c", &prelude, &n, &e), "%s", e.msg);
-	for (size_t i = 0; !e.set && i < LEN(modes); i++) {
-		const Mode *m = &modes[i];
-		if (m->half && !cuda)
+	for (const CheckMode *m = check_modes; m->name && !e.set; m++) {
+		if (m->cuda != !strcmp(d->name, "cuda"))
 			continue;
-		Graph *g = m->half ? pass_precision(contracted) : contracted;
-		g = pass_split(cuda && m->fuse ? pass_small_products(g, true) : g, cuda);
-		PlanTargetset s = compile(c, g, m, cuda, prelude);
-		const char *how = arena_printf(&arena, "on %s, %s", d->name, m->name);
-		if (run(c, d, &s, all, &e))
-			compare(c, how, want, all, m->half ? 5e-2 : 2e-5);
+		Plan *p = compile_graphs(&arena, &(Graph *){mode_graph(contracted, m)}, &c->places, 1, m, 48);
+		if (run(c, d, p, all, &e))
+			compare(c, m->name, want, all, m->half ? 5e-2 : 2e-5);
 		else
-			check(false, "%s: %s: %s", c->name, how, e.msg);
+			check(false, "%s: %s: %s", c->name, m->name, e.msg);
 	}
-	free(prelude);
 }
 
 static void
-test_net(const struct Net *net, const char *dir, Device *const *d, size_t nd)
+test_net(const struct Net *net, const char *dir, Device *const *d, int nd)
 {
 	Case c;
 	if (!open_case(&c, net, dir))
@@ -434,7 +338,7 @@ test_net(const struct Net *net, const char *dir, Device *const *d, size_t nd)
 	double *want = interpret_window(&c, c.eval), *got = interpret_places(&c, c.decode), *dots = interpret_places(&c, pass_contract(c.decode));
 	compare(&c, "interpreted", want, got, 1e-12);
 	compare(&c, "contracted", want, dots, 1e-12);
-	for (size_t i = 0; i < nd; i++)
+	for (int i = 0; i < nd; i++)
 		on_device(&c, want, d[i]);
 	free(want);
 	free(got);
@@ -446,23 +350,8 @@ int
 main(int argc, char **argv)
 {
 	Device *d[2];
-	size_t nd = 0;
-	bool cpu = true, cuda = true;
-	Err e = {0};
-	const char *tmp = getenv("TMPDIR");
-	char *dir = arena_printf(&arena, "%s/decode_XXXXXX", tmp ? tmp : "/tmp");
-	if (!mkdtemp(dir))
-		return 1;
-	for (int i = 1; i < argc; i++) {
-		cpu = cpu && strcmp(argv[i], "cuda");
-		cuda = cuda && strcmp(argv[i], "cpu");
-	}
-	if (cpu && (d[nd] = device_cpu_open(1, &e)))
-		nd++;
-	if (cuda && (d[nd] = device_cuda_open(0, &e)))
-		nd++;
-	else
-		skipped++;
+	const char *dir = make_folder();
+	int nd = open_devices(argc, argv, d);
 	for (size_t i = 0; i < LEN(nets); i++) {
 		bool named = false, wanted = false;
 		for (int k = 1; k < argc; k++) {
@@ -472,13 +361,9 @@ main(int argc, char **argv)
 		}
 		if (!named || wanted)
 			test_net(&nets[i], dir, d, nd);
-		unlink(arena_printf(&arena, "%s/%s.yaml", dir, nets[i].name));
 	}
-	unlink(arena_printf(&arena, "%s/test.op", dir));
-	rmdir(dir);
-	for (size_t i = 0; i < nd; i++)
+	for (int i = 0; i < nd; i++)
 		d[i]->close(d[i]);
 	arena_free(&arena);
-	printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
-	return failed != 0;
+	return check_end();
 }
