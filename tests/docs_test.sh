@@ -1,8 +1,7 @@
-#!/bin/sh
+#!/bin/bash
 # Pages that were generated are as the program would generate them now. `tests/docs_test.sh bless` makes them anew.
-mmc=${MMC:-./mmc}
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
+. "$(dirname "$0")/check.sh"
+cd "$root" || exit 2
 {
 	cat <<'HEAD'
 # Model files
@@ -62,15 +61,12 @@ HEAD
 	"$mmc" --help-ops
 } >"$tmp/README.md" </dev/null
 "$mmc" models/engagement.yaml --check --graph "$tmp/engagement.svg"
-passed=0 failed=0
 for page in README.md engagement.svg; do
-	[ "$1" = bless ] && cp "$tmp/$page" models/$page
+	[ "${1:-}" = bless ] && cp "$tmp/$page" models/$page
 	if cmp -s "$tmp/$page" models/$page; then
-		passed=$((passed + 1))
+		ok
 	else
-		failed=$((failed + 1))
-		echo "models/$page is stale: run tests/docs_test.sh bless" >&2
+		bad "models/$page is stale: run tests/docs_test.sh bless"
 	fi
 done
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+total

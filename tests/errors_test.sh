@@ -1,37 +1,12 @@
 #!/bin/bash
 # Bad input through mmc and mmrun: each must end with status 2 and a message that names the place and what to do, and leave
 # nothing half-written. Usage: errors_test.sh [CHECK], the program of errors_check.c. $MMC and $MMRUN are the programs.
-set -u
-export LC_ALL=C
-root=$(cd "$(dirname "$0")/.." && pwd)
-mmc=$(realpath "${MMC:-$root/mmc}") && mmrun=$(realpath "${MMRUN:-$root/mmrun}") || exit 2
-check=$(realpath "${1:-${BUILD:-$root/build}/tests/errors_check}") || exit 2
-export MMC_OPS=${MMC_OPS:-$root/ops}
-tmp=$(mktemp -d) || exit 2
+. "$(dirname "$0")/check.sh"
+check=$(realpath "${1:-$build/tests/errors_check}") || exit 2
 mounted=
 trap '[ -z "$mounted" ] || umount "$mounted"; rm -rf "$tmp"' EXIT
-export MMC_CACHE=${MMC_CACHE:-$tmp/kernels} XDG_CACHE_HOME=$tmp/cache
-passed=0 failed=0 skipped=0
 
-ok() { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); echo "tests/errors_test.sh: $1"; grep -F 'error: ' "$tmp/log" || tail -n 5 "$tmp/log"; }
-skip() { skipped=$((skipped + 1)); echo "skipped: $1"; }
-
-# refused NAME WORDS.. -- COMMAND..: status 2, and one message that has all the words.
-refused() {
-	local name=$1 words=() w status
-	shift
-	while [ "$1" != -- ]; do words+=("$1"); shift; done
-	shift
-	"$@" >"$tmp/log" 2>&1
-	status=$?
-	[ $status -eq 2 ] || { bad "$name: status $status, not 2"; return; }
-	for w in "${words[@]}"; do
-		grep -F 'error: ' -A 3 "$tmp/log" | grep -qF -e "$w" || { bad "$name: no '$w' in the message"; return; }
-	done
-	[ "$(grep -c 'mmrun: error: ' "$tmp/log")" -le 1 ] || { bad "$name: more than one message"; return; }
-	ok
-}
 
 # nothing NAME PATH..: none of the paths exists, nor anything temporary beside them.
 nothing() {
@@ -323,7 +298,4 @@ blamed 'not the infinities of a mask' '' 'operation sqrt (blame.yaml:12) made na
 blamed 'nor a row that is masked whole' '' '(blame.yaml:10' 'operation sub' 'made nan of -inf and' 'does it hide all values of a row?' -- \
 	'words: softmax(where(sum(fans, c) > -9, -inf, embed(text, 4) |> mean(t)))' 'score: dense(words, 1)'
 
-total="$passed passed, $failed failed"
-[ $skipped -eq 0 ] || total="$total, $skipped skipped"
-echo "$total"
-[ $failed -eq 0 ]
+total

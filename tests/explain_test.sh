@@ -1,16 +1,8 @@
 #!/bin/bash
 # mmc --explain: a section a program, each decision once in it, with a place. And what should be seen in the kernels of patches:
 # four stored at a time, and no divisions to find the place of a pixel that a condition has in range. $MMC is the program.
-set -u
-export LC_ALL=C
-root=$(cd "$(dirname "$0")/.." && pwd)
-mmc=$(realpath "${MMC:-$root/mmc}") || exit 2
-export MMC_OPS=${MMC_OPS:-$root/ops}
-passed=0 failed=0
+. "$(dirname "$0")/check.sh"
 cd "$root" || exit 2
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "tests/explain_test.sh: $1"; }
 
 text=$("$mmc" tests/models/tiny.yaml --check --explain) || bad 'mmc fails'
 sections=$(grep ':$' <<<"$text" | tr '\n' ' ')
@@ -24,8 +16,6 @@ if [ -z "$twice" ]; then ok; else bad "said twice: $twice"; fi
 if grep -q ' ([0-9]* times)$' <<<"$text"; then ok; else bad 'nothing is counted'; fi
 if grep -q 'tiny.yaml:[0-9]*: v[0-9]* [a-z_]*: ' <<<"$text"; then ok; else bad 'no place'; fi
 
-tmp=$(mktemp -d) || exit 2
-trap 'rm -rf "$tmp"' EXIT
 "$mmc" tests/models/media.yaml --target cuda --precision tf32 --batch 64 --no-trace --emit-src "$tmp/src" -o "$tmp/plan.bin" 2>/dev/null || bad 'no sources'
 kernels=$(cat "$tmp"/src/*.cu | awk '/^train_.*_select_le_add_mul/ { on = 1 } on { print } /^}/ { on = 0 }') # patches of what the first convolution gives
 if grep -q 'mm_store4' <<<"$kernels"; then ok; else bad 'patches are not stored four at a time'; fi
@@ -42,7 +32,7 @@ if [ "$(grep -c 'recurrent.*concat: its parts are computed in their places' <<<"
 if [ "$(cat "$tmp"/lstm/*.cu | grep -c '^train_k[0-9]*_cast(const bf16')" -eq 1 ]; then ok; else bad 'a carry is cast by a kernel of its own'; fi
 
 # Without the library all products are kernels of ours; one inside a loop, for which there is none in bf16, is refused.
-library() { "${MMRUN:-./mmrun}" inspect "$tmp/plan.bin" | awk '$1 == "cuda" && $2 != "trace" { n += $6 } END { print n + 0 }'; }
+library() { "$mmrun" inspect "$tmp/plan.bin" | awk '$1 == "cuda" && $2 != "trace" { n += $6 } END { print n + 0 }'; }
 for p in fp32 bf16; do
 	"$mmc" models/engagement.yaml --target cuda --precision $p --no-library -o "$tmp/plan.bin" || bad "$p --no-library"
 	if [ "$(library)" -eq 0 ]; then ok; else bad "$p --no-library: $(library) products by the library"; fi
@@ -53,5 +43,4 @@ text=$("$mmc" models/lstm.yaml --target cuda --precision bf16 --no-library -o "$
 status=$?
 if [ $status -eq 2 ] && grep -q 'no kernel of ours computes this product of' <<<"$text" && [ ! -e "$tmp/none.bin" ]; then ok; else bad "lstm --no-library: status $status"; fi
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+total

@@ -2,21 +2,9 @@
 # mmrun generate, on small models trained here: a model with a program of one place at a time (decode) writes, at temperature 0, the text that
 # it writes by whole windows (mmc -x decode), past the window, too; one without writes by windows, and mmc --explain says why. Bytes come
 # as they are drawn. $MMC and $MMRUN are the programs, $MMC_DEVICE the device (cpu). The probabilities are compared in decode_test.c.
-set -u
-export LC_ALL=C
-root=$(cd "$(dirname "$0")/.." && pwd)
-mmc=$(realpath "${MMC:-$root/mmc}") && mmrun=$(realpath "${MMRUN:-$root/mmrun}") || exit 2
-device=${MMC_DEVICE:-cpu}
-export MMC_OPS=${MMC_OPS:-$root/ops}
-tmp=$(mktemp -d) || exit 2
-trap 'rm -rf "$tmp"' EXIT
-export MMC_CACHE=${MMC_CACHE:-$tmp/kernels}
+. "$(dirname "$0")/check.sh"
 cd "$tmp" || exit 2
-passed=0 failed=0
 
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "tests/generate_test.sh: $1"; [ ! -e log ] || tail -n 4 log | sed 's/^/  /'; }
-run() { local what=$1; shift; if "$@" >log 2>&1; then ok; else bad "$what: status $?"; fi; }
 # text PLAN RUN OPTION..: what it writes at temperature 0
 text() { local plan=$1 of=$2; shift 2; "$mmrun" generate "$plan.bin" --run "$of" --ckpt last --device "$device" --temperature 0 "$@"; }
 
@@ -42,8 +30,8 @@ model() {
 	run "$1 trains" "$mmrun" train "$1.bin" -o "$1" --device "$device"
 }
 
-# same NAME: 60 bytes are the same by places and by windows, and not always the same byte; past the window of 16 three times and more
-same() {
+# same_text NAME: 60 bytes are the same by places and by windows, and not always the same byte; past the window of 16 three times and more
+same_text() {
 	local a b
 	grep -q ' decode ' <("$mmc" "$1.yaml" --target "$device" --mem --check) && ok || bad "$1 has no program decode"
 	for prompt in 'the ' '' 'line 12: the quick brown fox' 'jumps over 16 by'; do
@@ -57,7 +45,7 @@ model learned 'embed(text, 16) |> positions |> repeat(2, transformer(heads=2, hi
 model rotary 'embed(text, 16) |> transformer(heads=2, hidden=32, causal=true, rotary=true) |> layernorm'
 model lstm 'embed(text, 16) |> lstm(24)'
 model conv 'embed(text, 16) |> pad(t, 3, 0) |> conv1d(24, 4) |> gelu'
-for m in learned rotary lstm conv; do same $m; done
+for m in learned rotary lstm conv; do same_text $m; done
 [ "$(grep -c 'kept from place to place' learned.txt)" = 4 ] && ok || bad 'it is not explained what is kept'
 
 # 17 bytes are one more than a window: of the first 16 the last 8 stay
@@ -74,5 +62,4 @@ run 'a model that looks both ways generates' text both both --prompt 'the ' --le
 first=$(timeout 60 "$mmrun" generate learned.bin --run learned --device "$device" --prompt 'the ' --length 1000000000 2>log | head -c 40)
 [ "${#first}" = 40 ] && ok || bad "the first bytes: '$first'"
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+total

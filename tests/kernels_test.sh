@@ -2,15 +2,8 @@
 # Every CUDA kernel of every model in models/, and of one with every option of training, in fp32, tf32 and bf16, compiles for sm_80 and sm_90 and spills no register.
 # A source that has passed is not compiled again: $BUILD/kernels has an empty file for each, named by its hash.
 # Usage: kernels_test.sh [CHECK], the program of kernels_check.c. $MMC is mmc, $BUILD the build folder.
-set -u
-export LC_ALL=C
-root=$(cd "$(dirname "$0")/.." && pwd)
-build=${BUILD:-$root/build}
-mmc=$(realpath "${MMC:-$root/mmc}") && check=$(realpath "${1:-$build/tests/kernels_check}") || exit 2
-export MMC_OPS=${MMC_OPS:-$root/ops}
-tmp=$(mktemp -d) || exit 2
-trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0 skipped=0
+. "$(dirname "$0")/check.sh"
+check=$(realpath "${1:-$build/tests/kernels_check}") || exit 2
 cd "$root" && mkdir -p "$build/kernels" || exit 2
 
 # compile ARCH FILE: through what has passed before. Status 1 with a message, 77 without NVRTC.
@@ -54,7 +47,4 @@ for m in models/*.yaml tests/models/training.yaml; do
 	done
 done
 
-total="$passed passed, $failed failed"
-[ $skipped -eq 0 ] || total="$total, $skipped skipped"
-echo "$total"
-[ $failed -eq 0 ]
+total

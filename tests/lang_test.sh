@@ -3,24 +3,15 @@
 # NAME.err with status 2, or nothing with status 0 where there is no NAME.err. A model takes the sections that it lacks from
 # common.model, behind its own; an .op file defines case(x), the whole network of its model. Of places in the library only
 # the file is compared. BLESS=1 rewrites the expectations. $MMC is the program.
-set -u
-export LC_ALL=C
-here=$(cd "$(dirname "$0")" && pwd)
-mmc=$(realpath "${MMC:-$here/../mmc}") || exit 2
-ops=$(realpath "${MMC_OPS:-$here/../ops}") || exit 2
-tmp=$(mktemp -d) || exit 2
-trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "tests/lang_test.sh: $1"; }
+. "$(dirname "$0")/check.sh"
+ops=$(realpath "$MMC_OPS")
 
 # complete FILE: adds the sections of common.model that it lacks.
 complete() {
 	local line
 	while IFS= read -r line; do
 		grep -q "^${line%%:*}:" "$1" || printf '%s\n' "$line"
-	done < <(grep -v '^#' "$here/lang/common.model") >"$tmp/rest"
+	done < <(grep -v '^#' "$root/tests/lang/common.model") >"$tmp/rest"
 	cat "$tmp/rest" >>"$1"
 }
 
@@ -37,10 +28,10 @@ check() {
 
 : >"$tmp/none"
 mkdir "$tmp/work" && cd "$tmp/work" || exit 2
-for f in "$here"/lang/*.yaml "$here"/lang/*.op; do
+for f in "$root"/tests/lang/*.yaml "$root"/tests/lang/*.op; do
 	file=${f##*/} n=${f##*/}
 	n=${n%.*}
-	err=$here/lang/$n.err
+	err=$root/tests/lang/$n.err
 	cp "$f" "$file"
 	case $file in *.op) printf 'ops: [%s]\nnetwork: {out: case(x)}\n' "$file" >"$n.yaml" ;; esac
 	complete "$n.yaml"
@@ -91,5 +82,4 @@ want=0 op_case comment
 printf 'op case(x) { dense(x, \377) }\n' >case.op
 op_case byte 'this character means nothing'
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+total

@@ -3,38 +3,9 @@
 # eval, resume and the cache of columns work with them; files that are missing, damaged or of another shape are named.
 # With MMC_TEST_LONG set, models/engagement_full.yaml as it is, too (time limit: 5400 s); with MMC_TEST_LONG=cuda that alone, on a GPU,
 # where no C compiler is needed. $MMC and $MMRUN are the programs.
-set -u
-export LC_ALL=C
-root=$(cd "$(dirname "$0")/.." && pwd)
-mmc=$(realpath "${MMC:-$root/mmc}") && mmrun=$(realpath "${MMRUN:-$root/mmrun}") || exit 2
-export MMC_OPS=${MMC_OPS:-$root/ops}
-tmp=$(mktemp -d) || exit 2
-trap 'rm -rf "$tmp"' EXIT
-export MMC_CACHE=${MMC_CACHE:-$tmp/kernels} XDG_CACHE_HOME=$tmp/cache
+. "$(dirname "$0")/check.sh"
 cd "$tmp" || exit 2
-passed=0 failed=0 skipped=0
 
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "tests/media_test.sh: $1"; [ ! -e log ] || tail -n 4 log | sed 's/^/  /'; }
-run() { local what=$1; shift; if "$@" >log 2>&1; then ok; else bad "$what: status $?"; fi; }
-says() { if grep -qF -e "$2" "${3:-log}"; then ok; else bad "$1: no '$2'"; fi; }
-# refused NAME WORDS.. -- COMMAND..: status 2 and one message that has all the words.
-refused() {
-	local name=$1 words=() w status
-	shift
-	while [ "$1" != -- ]; do words+=("$1"); shift; done
-	shift
-	"$@" >log 2>&1
-	status=$?
-	[ $status -eq 2 ] || { bad "$name: status $status, not 2"; return; }
-	for w in "${words[@]}"; do
-		grep -F 'error: ' log | grep -qF -e "$w" || { bad "$name: no '$w' in the message"; return; }
-	done
-	ok
-}
-holds() { if awk "BEGIN { exit !($1) }" 2>/dev/null; then ok; else bad "$2: not $1"; fi; }
-# metric FILE NAME: of the test split
-metric() { sed -n "/\"test\": {/,/}/s/.*\"$2\": \([-0-9.e+]*\).*/\1/p" "$1" | head -n 1; }
 train() { "$mmrun" train "$@" --device cpu --threads 1 --cache columns; }
 # plan NAME [SED]: tests/models/media.yaml so changed, compiled.
 plan() {
@@ -45,13 +16,13 @@ plan() {
 # planted: the best R2, and what of it the frames and the sound are worth, as the log of synth has them
 planted() {
 	best=$(sed -n 's/^  engagement  R2 \([0-9.]*\).*/\1/p' "$1") worth=$(sed -n 's/.*so they are worth \([0-9.]*\)$/\1/p' "$1")
-	holds "$best > 0.8 && $worth > 0.15 && $worth < 0.3" 'what synth plants'
+	holds 'what synth plants' "$best > 0.8 && $worth > 0.15 && $worth < 0.3"
 }
 # finds NAME: of two runs NAME and NAME-blind
 finds() {
 	local with without
-	with=$(metric "$1/metrics.json" engagement.r2) without=$(metric "$1-blind/metrics.json" engagement.r2)
-	holds "$with < $best && $without > 0.2 && $with - $without > $2 * $worth" "R2 $with with media, $without without, of $worth planted"
+	with=$(metric "$1/metrics.json" test engagement.r2) without=$(metric "$1-blind/metrics.json" test engagement.r2)
+	holds "R2 $with with media, $without without, of $worth planted" "$with < $best && $without > 0.2 && $with - $without > $2 * $worth"
 }
 
 # The model of the benchmarks, as it is, on device $1.
@@ -68,13 +39,6 @@ long() {
 	done
 	finds full 0.6
 	sed -n 's/^/  /; /"engagement.r2"/p' full/metrics.json full-blind/metrics.json
-}
-total() {
-	local text="$passed passed, $failed failed"
-	[ $skipped -eq 0 ] || text="$text, $skipped skipped"
-	echo "$text"
-	[ $failed -eq 0 ]
-	exit
 }
 if [ "${MMC_TEST_LONG:-}" = cuda ]; then
 	long cuda
@@ -94,7 +58,7 @@ finds media 0.65
 # ---- eval, predict, resume, the cache ----
 
 run eval "$mmrun" eval media.bin -o media --json
-says 'eval' "$(metric media/metrics.json engagement.r2)"
+says 'eval' "$(metric media/metrics.json test engagement.r2)"
 head -n 30 data/Posts.csv >few.csv # whole records: the quotes of each are closed
 while [ $(($(tr -cd '"' <few.csv | wc -c) % 2)) = 1 ]; do sed -i '$d' few.csv; done
 run predict "$mmrun" predict media.bin --run media --in few.csv -o predicted.csv

@@ -1,21 +1,9 @@
 #!/bin/bash
 # The memory forecast of `mmc --mem` against what mmrun asks the device for, to the byte; and --memory-limit, which refuses a run
 # before anything is allocated or written. $MMC and $MMRUN are the programs; on a GPU, too, where $MMC_TEST_CUDA is set.
-set -u
-export LC_ALL=C
-root=$(cd "$(dirname "$0")/.." && pwd)
-mmc=$(realpath "${MMC:-$root/mmc}") && mmrun=$(realpath "${MMRUN:-$root/mmrun}") || exit 2
-export MMC_OPS=${MMC_OPS:-$root/ops}
-tmp=$(mktemp -d) || exit 2
-trap 'rm -rf "$tmp"' EXIT
-export MMC_CACHE=${MMC_CACHE:-$tmp/kernels}
-passed=0 failed=0
+. "$(dirname "$0")/check.sh"
 cd "$root" || exit 2
 
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "tests/memory_test.sh: $1"; tail -n 3 "$tmp/log"; }
-# equal WHAT A B
-equal() { if [ "$2" = "$3" ]; then ok; else bad "$1: '$2', not '$3'"; fi; }
 # field NAME: of the log's memory event
 field() { sed -n '1s/.*"'"$1"'": \([0-9]*\).*/\1/p' "$tmp/log.json"; }
 
@@ -88,5 +76,4 @@ for v in 10X -5 0 '' M 1MB; do
 	grep -q "is not a number of bytes, such as 1500000, 512M or 1.5G" "$tmp/log" || bad "--memory-limit='$v': the message"
 done
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+total

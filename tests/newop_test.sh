@@ -1,18 +1,7 @@
 #!/bin/bash
 # One .op file more in the folder of the library is all that a new layer, loss, optimizer and schedule need: this one trains,
 # its state goes through the checkpoint to inference, and it stands in the reference. Without `test` lines it fails the op test.
-set -u
-export LC_ALL=C
-root=$(cd "$(dirname "$0")/.." && pwd)
-mmc=$(realpath "${MMC:-$root/mmc}") && mmrun=$(realpath "${MMRUN:-$root/mmrun}") || exit 2
-build=$(realpath "${BUILD:-$root/build}")
-tmp=$(mktemp -d) || exit 2
-trap 'rm -rf "$tmp"' EXIT
-export MMC_CACHE=${MMC_CACHE:-$tmp/kernels}
-passed=0 failed=0
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "tests/newop_test.sh: $1"; tail -n 5 "$tmp/log" | sed 's/^/  /'; }
+. "$(dirname "$0")/check.sh"
 
 cp -r "$root/ops" "$tmp/ops"
 cat >"$tmp/ops/mine.op" <<'OP'
@@ -97,5 +86,4 @@ if ! op_test untested.op && [ "$(grep -c 'has no test' log)" -eq 5 ]; then ok; e
 { cat ops/mine.op; printf 'test ramp(steps(randn[5, 3]))\ntest pinball(randn[6], randn[6])\ntest signs()\ntest halved()\n'; } >tested.op
 if op_test tested.op; then ok; else bad 'definitions with tests fail'; fi
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+total

@@ -2,18 +2,7 @@
 # models/engagement.yaml as it is, with each of the text encoders that its comments name, and with others, by one line: it compiles,
 # and trains some steps on the sample. Losses fall, a second run gives the same bytes, and without fusion they are the same but for rounding.
 # $MMC and $MMRUN are the programs.
-set -u
-export LC_ALL=C
-root=$(cd "$(dirname "$0")/.." && pwd)
-mmc=$(realpath "${MMC:-$root/mmc}") && mmrun=$(realpath "${MMRUN:-$root/mmrun}") || exit 2
-export MMC_OPS=${MMC_OPS:-$root/ops}
-tmp=$(mktemp -d) || exit 2
-trap 'rm -rf "$tmp"' EXIT
-export MMC_CACHE=${MMC_CACHE:-$tmp/kernels}
-passed=0 failed=0
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "tests/recurrent_test.sh: $1"; tail -n 3 "$tmp/log" | sed 's/^/  /'; }
+. "$(dirname "$0")/check.sh"
 
 # model LINE: $tmp/model.yaml, with the entry text replaced, or as it is.
 model() {
@@ -57,5 +46,4 @@ if train one && train two && cmp -s "$tmp/one.csv" "$tmp/two.csv"; then ok; else
 if train unfused --no-fuse && close "$tmp/one.csv" "$tmp/unfused.csv"; then ok; else bad 'an lstm without fusion has other losses'; fi
 if "$mmc" "$tmp/model.yaml" --check --graph "$tmp/model.svg" >"$tmp/log" 2>&1 && grep -q lstm "$tmp/model.svg"; then ok; else bad 'no lstm in the picture'; fi
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+total

@@ -4,21 +4,13 @@
 # that stops by --max-steps and goes on, and one with another number of threads. Once for a plain model, once with every option of
 # training.
 # $MMC and $MMRUN are the programs, $MMC_KILLS the number of kills of each model (5), $MMC_DEVICE the device (cpu), $MMC_SEED of the moments.
-set -u
-export LC_ALL=C
-root=$(cd "$(dirname "$0")/.." && pwd)
-mmc=$(realpath "${MMC:-$root/mmc}") && mmrun=$(realpath "${MMRUN:-$root/mmrun}") || exit 2
-kills=${MMC_KILLS:-5} device=${MMC_DEVICE:-cpu}
-export MMC_OPS=${MMC_OPS:-$root/ops}
-tmp=$(mktemp -d) || exit 2
+. "$(dirname "$0")/check.sh"
+kills=${MMC_KILLS:-5}
 pid=
 trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null; rm -rf "$tmp"' EXIT
-export MMC_CACHE=${MMC_CACHE:-$tmp/kernels}
-passed=0 failed=0
 seed=${MMC_SEED:-$$}
 RANDOM=$seed
 
-ok() { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); echo "tests/resume_test.sh: $model: $1 (MMC_SEED=$seed)"; tail -n 3 "$tmp/log" | sed 's/^/  /'; }
 
 # Paths in the plan count from the model's folder, and the model names that of the sample from the root.
@@ -42,8 +34,8 @@ train() {
 	return $status
 }
 
-# same A B: two runs ended equal.
-same() {
+# same_run A B: two runs ended equal.
+same_run() {
 	local f
 	for f in last.safetensors best.safetensors metrics.json; do
 		cmp -s "$tmp/$1/$f" "$tmp/$2/$f" || { bad "$1 and $2: $f differs"; return; }
@@ -73,7 +65,7 @@ check_model() {
 	if train whole; then ok; else bad 'an uninterrupted run'; fi
 	us=$((${EPOCHREALTIME/./} - ${begin/./}))
 	if train again; then ok; else bad 'a second run'; fi
-	same whole again
+	same_run whole again
 
 	# The moments: up to half of the run's length after each start. Where a run ends before its kill, another begins.
 	done_kills=0 ended=1
@@ -97,17 +89,17 @@ check_model() {
 	done
 	if [ $done_kills -eq "$kills" ]; then ok; else bad "$done_kills of $kills kills"; fi
 	if train killed --resume; then ok; else bad 'the last resume'; fi
-	same whole killed
+	same_run whole killed
 	if [ -z "$(find "$tmp/killed" -name '*tmp*')" ]; then ok; else bad "left behind: $(ls "$tmp/killed")"; fi
 
 	# A stop at a step within an epoch, and between a save and the next.
 	if train stopped --max-steps 41 && train stopped --resume && grep -q '^resumed after step 41 ' "$tmp/log"; then ok; else bad 'a run in two parts'; fi
-	same whole stopped
+	same_run whole stopped
 
 	if [ "$device" = cpu ]; then
 		if train one --threads 1 && train two --threads 2; then ok; else bad 'threads'; fi
-		same one two
-		same whole one
+		same_run one two
+		same_run whole one
 	fi
 }
 
@@ -115,5 +107,4 @@ for model in tiny training; do
 	check_model $model
 done
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+total

@@ -1,17 +1,7 @@
 #!/bin/bash
 # What generated kernels look like, where the same values could be had for more. $MMC is the program.
-set -u
-export LC_ALL=C
-root=$(cd "$(dirname "$0")/.." && pwd)
-mmc=$(realpath "${MMC:-$root/mmc}") || exit 2
-export MMC_OPS=${MMC_OPS:-$root/ops}
-tmp=$(mktemp -d) || exit 2
-trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0
+. "$(dirname "$0")/check.sh"
 cd "$root" || exit 2
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "tests/source_test.sh: $1"; }
 
 "$mmc" models/lenet.yaml --target all --emit-src "$tmp" -o "$tmp/plan.bin" || bad 'mmc fails'
 
@@ -63,5 +53,4 @@ walks=$(cat "$tmp"/cuda_*.cu | awk '/^train_k/ { on = 1 } /^}/ { on = 0 } on' | 
 [ "$(grep -c 'if (block + 64 < end) end' <<<"$walks")" = 18 ] && ok || bad 'the walks of queries do not end at their place'
 [ "$(grep -c 'if (block + 0 > 0) first' <<<"$walks")" = 6 ] && ok || bad 'the walks of keys do not start at their place'
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+total

@@ -1,25 +1,8 @@
 #!/bin/bash
 # Models on tensors, classes, sequences and labels, on data made here: mmc, then mmrun train, eval, predict, generate. They must learn
 # what was planted, and a resumed run must equal the uninterrupted one.
-set -u
-export LC_ALL=C
-root=$(cd "$(dirname "$0")/.." && pwd)
-mmc=$(realpath "${MMC:-$root/mmc}") && mmrun=$(realpath "${MMRUN:-$root/mmrun}") || exit 2
-export MMC_OPS=${MMC_OPS:-$root/ops}
-tmp=$(mktemp -d) || exit 2
-trap 'rm -rf "$tmp"' EXIT
-export MMC_CACHE=${MMC_CACHE:-$tmp/kernels}
+. "$(dirname "$0")/check.sh"
 cd "$tmp" || exit 2
-passed=0 failed=0
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "tests/tensors_test.sh: $1"; [ ! -e log ] || tail -n 4 log | sed 's/^/  /'; }
-run() { local what=$1; shift; if "$@" >log 2>&1; then ok; else bad "$what: status $?"; fi; }
-
-# metric FILE SPLIT NAME: of metrics.json
-metric() { sed -n "/\"$2\": {/,/}/s/.*\"$3\": \([-0-9.e+]*\).*/\1/p" "$1" | head -n 1; }
-# holds A OP B: a comparison of numbers
-holds() { if awk "BEGIN { exit !($1 $2 $3) }" 2>/dev/null; then ok; else bad "$4: $1 is not $2 $3"; fi; }
 
 byte() { printf "\\x$(printf %02x "$1")"; }
 be32() { byte 0; byte 0; byte $(($1 >> 8)); byte $(($1 & 255)); }
@@ -75,8 +58,8 @@ tables() {
 } >class.yaml
 run 'a model of classes' "$mmc" class.yaml --target cpu -o class.bin
 run 'training classes' "$mmrun" train class.bin -o class --device cpu
-holds "$(metric class/metrics.json test row.accuracy)" '>' 0.95 'accuracy of classes'
-holds "$(metric class/metrics.json test small.loss)" '>' 0 'a penalty'
+holds 'accuracy of classes' "$(metric class/metrics.json test row.accuracy) > 0.95"
+holds 'a penalty' "$(metric class/metrics.json test small.loss) > 0"
 grep -q '^confusion of row (test' log && ok || bad 'no confusion matrix'
 run 'eval of classes' "$mmrun" eval class.bin -o class
 grep -q 'row.top5 *1$' log && ok || bad 'top5 of four classes is not 1'
@@ -103,7 +86,7 @@ tail -n +2 p.csv | cut -d, -f3 | paste - want | awk '$1 == $2 { n++ } END { exit
 } >copy.yaml
 run 'a model of pictures' "$mmc" copy.yaml --target cpu -o copy.bin
 run 'training pictures' "$mmrun" train copy.bin -o copy --device cpu
-holds "$(metric copy/metrics.json test copy.mse)" '<' 0.01 'error of pictures'
+holds 'error of pictures' "$(metric copy/metrics.json test copy.mse) < 0.01"
 run 'a page of pictures' "$mmrun" predict copy.bin --run copy --in test-images.gz --png page.png
 head -c 8 page.png | od -An -tx1 | grep -q '89 50 4e 47' && ok || bad 'page.png is no PNG'
 "$mmrun" predict copy.bin --run copy --in test-images.gz >log 2>&1
@@ -132,8 +115,8 @@ tr '\011' '\0' <train-map >map0 # where x is 3 all is class 0
 sed -i 's/train-map/map0/' labels.yaml
 run 'a model of labels' "$mmc" labels.yaml --target cpu -o labels.bin
 run 'training labels' "$mmrun" train labels.bin -o labels --device cpu
-holds "$(metric labels/metrics.json test map.miou)" '>' 0.6 'mean intersection over union'
-holds "$(metric labels/metrics.json test map.boundary_f1)" '>' 0.6 'boundaries'
+holds 'mean intersection over union' "$(metric labels/metrics.json test map.miou) > 0.6"
+holds 'boundaries' "$(metric labels/metrics.json test map.boundary_f1) > 0.6"
 
 # ---- next bytes ----
 
@@ -154,7 +137,7 @@ train: {epochs: 12, batch: 16, optimizer: adam(lr=2e-2), early_stop: {on: val.ne
 YAML
 run 'a model of bytes' "$mmc" next.yaml --target cpu -o next.bin
 run 'training bytes' "$mmrun" train next.bin -o next --device cpu
-holds "$(metric next/metrics.json val next.bits_per_byte)" '<' 0.1 'bits a byte'
+holds 'bits a byte' "$(metric next/metrics.json val next.bits_per_byte) < 0.1"
 run 'generating' "$mmrun" generate next.bin --run next --prompt abc --length 13 --temperature 0
 [ "$(cat log)" = abcdefghabcdefgh ] && ok || bad "generated $(cat log)"
 run 'a part of a run' "$mmrun" train next.bin -o again --device cpu --max-steps 77
@@ -191,7 +174,7 @@ run 'a model in folds' "$mmc" folds.yaml --target cpu -o folds.bin
 for k in 1 2 3; do
 	run "fold $k" "$mmrun" train folds.bin -o "fold$k" --fold $k --device cpu --split-out "split$k"
 	grep ',test$' "split$k" >>tested
-	holds "$(metric "fold$k/metrics.json" test label.accuracy)" '>' 0.95 "accuracy of fold $k"
+	holds "accuracy of fold $k" "$(metric "fold$k/metrics.json" test label.accuracy) > 0.95"
 done
 [ "$(sort -u tested | wc -l)" = 120 ] && [ "$(wc -l <tested)" = 120 ] && ok || bad 'folds do not test each row once'
 run 'a sentence by hand' "$mmrun" predict folds.bin --run fold1 --set 'text=a good fine day'
@@ -203,5 +186,4 @@ grep -q '^rows *40$' log && ok || bad 'eval of a fold'
 "$mmrun" generate folds.bin --run fold1 >log 2>&1
 [ $? = 2 ] && grep -q 'only input is of type sequence' log && ok || bad 'generating from a model of rows'
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+total

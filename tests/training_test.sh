@@ -1,32 +1,8 @@
 #!/bin/bash
 # Options of training, by runs on data made here: what the options say about each other must hold, to the bit where it can. The
 # numbers themselves are in training_test.c.
-set -u
-export LC_ALL=C
-root=$(cd "$(dirname "$0")/.." && pwd)
-mmc=$(realpath "${MMC:-$root/mmc}") && mmrun=$(realpath "${MMRUN:-$root/mmrun}") || exit 2
-device=${MMC_DEVICE:-cpu}
-export MMC_OPS=${MMC_OPS:-$root/ops}
-tmp=$(mktemp -d) || exit 2
-trap 'rm -rf "$tmp"' EXIT
-export MMC_CACHE=${MMC_CACHE:-$tmp/kernels}
+. "$(dirname "$0")/check.sh"
 cd "$tmp" || exit 2
-passed=0 failed=0
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "tests/training_test.sh: $1"; [ ! -e log ] || tail -n 4 log | sed 's/^/  /'; }
-run() { local what=$1; shift; if "$@" >log 2>&1; then ok; else bad "$what: status $?"; fi; }
-same() { if cmp -s "$1" "$2"; then ok; else bad "$3: $1 and $2 differ"; fi; }
-other() { if cmp -s "$1" "$2"; then bad "$3: $1 and $2 are equal"; else ok; fi; }
-# fails STATUS WORDS COMMAND..: a message has the words.
-fails() {
-	local want=$1 words=$2 status
-	shift 2
-	"$@" >log 2>&1
-	status=$?
-	if [ $status = "$want" ] && grep -qF -e "$words" log; then ok; else bad "status $status, not $want with '$words'"; fi
-}
-says() { if grep -qF -e "$1" log; then ok; else bad "no '$1'"; fi; }
 
 awk 'BEGIN {
 	srand(5); print "a,b,w,y,z"
@@ -81,19 +57,19 @@ model whole "batch: 32, $rest"
 model parts "batch: 8, accumulate: 4, $rest"
 train whole whole
 train parts parts
-says 'batch 8, 4 of them a step, 10 steps an epoch'
+says 'what is said' 'batch 8, 4 of them a step, 10 steps an epoch'
 close whole.csv parts.csv 'four batches of 8 are not one of 32'
 train parts again --max-steps 17
 train parts again --resume
 same parts/last.safetensors again/last.safetensors 'resumed within an epoch'
 same parts.csv again.csv 'resumed within an epoch'
 model parts2 "batch: 8, accumulate: 2, $rest"
-fails 2 "trained with accumulate 4, the plan's is 2: a resume must keep it" "$mmrun" train parts2.bin -o parts --device "$device" --resume
+refused 'a resume with other parts' "trained with accumulate 4, the plan's is 2: a resume must keep it" -- "$mmrun" train parts2.bin -o parts --device "$device" --resume
 model large "batch: 8, accumulate: 50, $rest"
-fails 2 'a step of 50 batches of 8 is more than the training split of 320 rows' "$mmrun" train large.bin -o large --device "$device"
+refused 'a step of more than all rows' 'a step of 50 batches of 8 is more than the training split of 320 rows' -- "$mmrun" train large.bin -o large --device "$device"
 run 'a step of parts is timed' "$mmrun" bench parts.bin --synthetic --rows 7 --device "$device" --windows 1
-says 'a step is 4 batches'
-fails 2 'program train is timed with it' "$mmrun" bench parts.bin --synthetic --device "$device" --program accumulate
+says 'what is said' 'a step is 4 batches'
+refused 'a part alone' 'program train is timed with it' -- "$mmrun" bench parts.bin --synthetic --device "$device" --program accumulate
 # Random numbers differ from part to part: equal ones would make dropout the same in all.
 drop='dropout(trunk, 0.5) |> dense(1)'
 model dropped "batch: 8, accumulate: 4, optimizer: sgd(lr=1e-2)" "$drop"
@@ -103,7 +79,7 @@ train dropped dropped2 --resume
 same dropped.csv dropped2.csv 'dropout in parts, resumed'
 # What went wrong is found in whichever part it was.
 model nan "batch: 8, accumulate: 4, optimizer: sgd(lr=1e-2)" "dense(trunk, 1) + log(a + 0.99)"
-fails 2 'operation log (nan.yaml:8' "$mmrun" train nan.bin -o nan --device "$device"
+refused 'a loss that is not a number' 'operation log (nan.yaml:8' -- "$mmrun" train nan.bin -o nan --device "$device"
 
 # ---- ema: the shadow weights are state, and what is measured and predicted with ----
 
@@ -119,7 +95,7 @@ same ema/last.safetensors ema2/last.safetensors 'a resumed running mean'
 same ema/metrics.json ema2/metrics.json 'a resumed running mean'
 for m in plain ema; do run "$m predicts" "$mmrun" predict $m.bin --run $m --in rows.csv --device "$device" -o $m.out; done
 other plain.out ema.out 'the running mean is not what predicts'
-fails 2 'checkpoint of another model' "$mmrun" eval ema.bin --ckpt plain/last.safetensors --device "$device" --split val
+refused 'a checkpoint without the mean' 'checkpoint of another model' -- "$mmrun" eval ema.bin --ckpt plain/last.safetensors --device "$device" --split val
 
 # ---- groups ----
 
@@ -149,7 +125,7 @@ train: {optimizer: bare(lr=1e-2), groups: [{params: out.*, lr: 0.5}]}
 YAML
 run 'an optimizer that knows no groups' "$mmc" groups.yaml --check
 sed -i 's/lr: 0.5/decay: 0/' groups.yaml
-fails 2 "groups.yaml:7:44: error: bare has no argument 'decays'; it has lr" "$mmc" groups.yaml --check
+refused 'an option that the optimizer lacks' "groups.yaml:7:44: error: bare has no argument 'decays'; it has lr" -- "$mmc" groups.yaml --check
 
 # ---- plateau ----
 
@@ -158,7 +134,7 @@ model steep "$rest"
 model plateau "$rest, plateau: {on: val.z.roc_auc, factor: 0.5, patience: 2, threshold: 0.001, cooldown: 1, floor: 0.1}"
 train steep steep --epochs 25
 train plateau plateau --epochs 25 --log plateau.json
-says 'plateau of val.z.roc_auc: the learning rate is now 0.5 of its schedule'
+says 'what is said' 'plateau of val.z.roc_auc: the learning rate is now 0.5 of its schedule'
 # The rule, applied to what validation gave.
 field() { sed -n "s/.*\"event\": \"epoch\".*\"$1\": \([-0-9.e]*\).*/\1/p" plateau.json; }
 paste <(field val.z.roc_auc) <(field rate) | awk '
@@ -185,5 +161,4 @@ train plateau resumed --epochs 25 --resume
 same plateau/last.safetensors resumed/last.safetensors 'a resumed plateau'
 same plateau.csv resumed.csv 'a resumed plateau'
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+total

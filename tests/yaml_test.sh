@@ -1,37 +1,31 @@
-#!/bin/sh
+#!/bin/bash
 # Model files in, messages or the model read out: tests/yaml/NAME.yaml with NAME.err (exact messages, status 2) or
 # NAME.out (what was read, status 0). Usage: yaml_test.sh [BINARY]; BLESS=1 rewrites the expectations.
 # BINARY is yaml_check.c; without it, it is built here.
-here=$(cd "$(dirname "$0")" && pwd)
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0
+. "$(dirname "$0")/check.sh"
 
-bin=$1
+bin=${1:-}
 if [ -z "$bin" ]; then
 	bin=$tmp/yaml_check
-	c=$here/../compiler
-	${CC:-cc} -std=c17 -g ${CFLAGS-} -o "$bin" "$here/yaml_check.c" "$c/diag.c" "$c/yaml.c" "$c/model.c" "$c/model_data.c" \
-		"$c/model_keys.c" "$c/model_help.c" "$here/../runtime/base.c" -lyaml -lm || exit 1
+	c=$root/tests/../compiler
+	${CC:-cc} -std=c17 -g ${CFLAGS-} -o "$bin" "$root/tests/yaml_check.c" "$c/diag.c" "$c/yaml.c" "$c/model.c" "$c/model_data.c" \
+		"$c/model_keys.c" "$c/model_help.c" "$root/tests/../runtime/base.c" -lyaml -lm || exit 1
 fi
 case $bin in /*) ;; *) bin=$PWD/$bin ;; esac
 
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "tests/yaml_test.sh: $1"; }
-
-# same NAME EXPECTED ACTUAL
-same() {
-	if [ -n "$BLESS" ]; then cp "$3" "$2"; fi
+# matches NAME EXPECTED ACTUAL
+matches() {
+	if [ -n "${BLESS:-}" ]; then cp "$3" "$2"; fi
 	if cmp -s "$2" "$3"; then ok; else bad "$1"; diff "$2" "$3" | sed 's/^/  /'; fi
 }
 
-# refused NAME WORDS: the file $tmp/NAME is refused with a message that has the words.
-refused() {
+# rejects NAME WORDS: the file $tmp/NAME is refused with a message that has the words.
+rejects() {
 	(cd "$tmp" && "$bin" "$1") >"$tmp/out" 2>"$tmp/err"
 	if [ $? -eq 2 ] && [ ! -s "$tmp/out" ] && grep -qF -e "$2" "$tmp/err"; then ok; else bad "$1: no message '$2'"; cat "$tmp/err"; fi
 }
 
-cd "$here/yaml" || exit 1
+cd "$root/tests/yaml" || exit 1
 for f in *.yaml; do
 	n=${f%.yaml}
 	"$bin" "$f" >"$tmp/out" 2>"$tmp/err"
@@ -39,10 +33,10 @@ for f in *.yaml; do
 	if [ $rc -eq 0 ]; then
 		[ -s "$tmp/err" ] && bad "$f: messages of a file that is read"
 		[ -e "$n.err" ] && bad "$f: read, though $n.err expects messages"
-		same "$f" "$n.out" "$tmp/out"
+		matches "$f" "$n.out" "$tmp/out"
 	elif [ $rc -eq 2 ]; then
 		[ -e "$n.out" ] && bad "$f: refused, though $n.out expects a model"
-		same "$f" "$n.err" "$tmp/err"
+		matches "$f" "$n.err" "$tmp/err"
 	else
 		bad "$f: status $rc"
 		cat "$tmp/err"
@@ -51,33 +45,33 @@ done
 
 # What a text file in the repository cannot hold.
 printf 'network:\n\tn: a\n' >"$tmp/tab.yaml"
-refused tab.yaml 'tab.yaml:2:1: error: a tab cannot stand here'
+rejects tab.yaml 'tab.yaml:2:1: error: a tab cannot stand here'
 printf 'a: \377\n' >"$tmp/latin.yaml"
-refused latin.yaml 'latin.yaml:1:4: error: invalid leading UTF-8 octet: a model file is UTF-8 text'
+rejects latin.yaml 'latin.yaml:1:4: error: invalid leading UTF-8 octet: a model file is UTF-8 text'
 printf 'a: \000\n' >"$tmp/zero.yaml"
-refused zero.yaml 'zero.yaml:1:4: error: control characters are not allowed'
+rejects zero.yaml 'zero.yaml:1:4: error: control characters are not allowed'
 printf '\377\376a\000' >"$tmp/utf16.yaml"
-refused utf16.yaml 'a model file is UTF-8 text'
+rejects utf16.yaml 'a model file is UTF-8 text'
 printf '\357\273\277model: a\r\nnetwork: {x: "a\r\n  ?"}\r\nzz: 1\r\n' >"$tmp/crlf.yaml"
-refused crlf.yaml 'crlf.yaml:3:3: error: stand-in'
-refused crlf.yaml 'crlf.yaml:4:1: error: unknown key'
+rejects crlf.yaml 'crlf.yaml:3:3: error: stand-in'
+rejects crlf.yaml 'crlf.yaml:4:1: error: unknown key'
 awk 'BEGIN { s = "a: "; for (i = 0; i < 40; i++) s = s "["; print s }' >"$tmp/deep.yaml"
-refused deep.yaml 'deep.yaml:1:35: error: nested too deeply'
+rejects deep.yaml 'deep.yaml:1:35: error: nested too deeply'
 awk 'BEGIN { for (i = 0; i < 1100; i++) print "k" i ": 1" }' >"$tmp/keys.yaml"
-refused keys.yaml 'keys.yaml:1025:1: error: too many keys'
+rejects keys.yaml 'keys.yaml:1025:1: error: too many keys'
 awk 'BEGIN { printf "network: {a: \""; for (i = 0; i < 20000; i++) printf "x"; print "\"}" }' >"$tmp/long.yaml"
-refused long.yaml 'long.yaml:1:15: error: a: an expression longer than 16384 characters'
+rejects long.yaml 'long.yaml:1:15: error: a: an expression longer than 16384 characters'
 awk 'BEGIN { for (i = 0; i < 200; i++) print "k" i ": 1" }' >"$tmp/many.yaml"
-refused many.yaml 'mmc: 106 more errors and warnings'
+rejects many.yaml 'mmc: 106 more errors and warnings'
 awk 'BEGIN { print "a:"; for (i = 0; i < 1100; i++) print "- &k" i " 1" }' >"$tmp/anchors.yaml"
-refused anchors.yaml 'anchors.yaml:1026:3: error: too many anchors'
+rejects anchors.yaml 'anchors.yaml:1026:3: error: too many anchors'
 awk 'BEGIN { printf "network: {a: \""; for (i = 0; i < 20000; i++) printf "x"; print "\"}" }' >"$tmp/long.yaml"
-refused long.yaml 'long.yaml:1:15: error: a: an expression longer than 16384 characters'
+rejects long.yaml 'long.yaml:1:15: error: a: an expression longer than 16384 characters'
 awk 'BEGIN { for (i = 0; i < 20000; i++) print "# a line of a comment that is longer than fifty two bytes" }' >"$tmp/big.yaml"
-refused big.yaml 'larger than 1048576 bytes'
-refused none.yaml 'mmc: error: none.yaml: cannot read the model file: No such file or directory'
+rejects big.yaml 'larger than 1048576 bytes'
+rejects none.yaml 'mmc: error: none.yaml: cannot read the model file: No such file or directory'
 mkdir "$tmp/folder.yaml"
-refused folder.yaml 'cannot read the model file: Is a directory'
+rejects folder.yaml 'cannot read the model file: Is a directory'
 
 # Damage: no input may crash the reader.
 for f in minimal.yaml full.yaml tensors.yaml; do
@@ -85,10 +79,9 @@ for f in minimal.yaml full.yaml tensors.yaml; do
 done
 
 # The reference and a bug of ours.
-"$bin" --help-model >"$tmp/out" && same help "$here/yaml/help.txt" "$tmp/out"
+"$bin" --help-model >"$tmp/out" && matches help "$root/tests/yaml/help.txt" "$tmp/out"
 "$bin" --help-markdown | grep -q '^| `tokens` (type text) |' && ok || bad 'help in markdown'
 "$bin" --bug >/dev/null 2>"$tmp/err"
 if [ $? -eq 70 ] && grep -q 'mmc: bug in mmc: on purpose' "$tmp/err"; then ok; else bad 'bug()'; fi
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+total
