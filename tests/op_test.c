@@ -7,6 +7,7 @@
    All but the differences also for inputs of small integers, most of which have equals, and for zeros, infinities and NaN.
    States are inputs, their updates results. A test of an optimizer names its options alone: it gets parameters, a gradient,
    a rate and step 3; one of a schedule gets steps from 1 to beyond the last. A definition that no test mentions is a failure.
+   MMC_TEST_CUBINS=no: kernels for GPUs are generated, and not compiled.
    Arguments: cpu, cuda (devices to run on), cubins (compile for GPUs that are not here); default: all, cuda where there is one; .op
    files, of which alone the tests are run then. */
 #define _GNU_SOURCE
@@ -505,6 +506,11 @@ compile_module(const Case *c, const char *source, const char *arch)
 	char *code = NULL, *log = NULL;
 	size_t size;
 	Err e = {0};
+	const char *wanted = getenv("MMC_TEST_CUBINS");
+	if (wanted && !strcmp(wanted, "no")) {
+		skipped++;
+		return;
+	}
 	bool ok = nvrtc_compile(source, arch, &code, &size, &log, &e);
 	if (!ok && (strstr(e.msg, "without CUDA") || strstr(e.msg, "libnvrtc"))) {
 		skipped++;
