@@ -124,8 +124,8 @@ scale_tensor(Build *b, Node *v, const GInput *x, const char *name, uint32_t scal
 	return mk2(g, P_div, v, mk_expand(g, fitted_channels(b, name, "std", c), x->dim, x->nd, map));
 }
 
-/* The width + 1 bytes at each row's window [batch, width + 1]. Row r begins at byte r * width; in training up to width - 1
-   later, but never so late that a byte is behind the training rows: those are another split's. (Of one row alone, the last is.) */
+/* The width + 1 ids at each row's window [batch, width + 1]. Row r begins at id r * width; in training up to width - 1
+   later, but never so late that an id is behind the training rows: those are another split's. (Of one row alone, the last is.) */
 static Node *
 fetch_window(Build *b, uint32_t column)
 {
@@ -143,11 +143,11 @@ fetch_window(Build *b, uint32_t column)
 	}
 	Node *place = node_new(g, P_iota, DT_I32, NULL, 0, dim, 2, (int64_t[]){1}, 1, 0);
 	place = mk_reshape(g, mk2(g, P_add, mk_expand(g, start, dim, 2, (int64_t[]){0, -1}), place), &all, 1);
-	Node *v = node_new(g, P_fetch, DT_U8, &place, 1, &all, 1, &at, 1, 0);
+	Node *v = node_new(g, P_fetch, column_dtype(&b->m->data, column), &place, 1, &all, 1, &at, 1, 0);
 	return mk_cast(g, mk_reshape(g, v, dim, 2), DT_I32);
 }
 
-/* Bytes lo.. of the windows, as many as the input has: the input itself (0), or what follows each of its bytes (1). */
+/* Ids lo.. of the windows, as many as the input has: the input itself (0), or what follows each of its ids (1). */
 static Node *
 window_part(Build *b, uint32_t column, int64_t lo)
 {

@@ -116,7 +116,7 @@ pass_decode_next(Unit *u)
 	const PlanData *d = u->model ? &u->model->data : NULL;
 	Text *say = u->o->explain ? &u->explain : NULL;
 	for (uint32_t t = 0; d && t < d->ntarget; t++) {
-		if (d->target[t].kind != TG_NEXT || d->ninput != 1)
+		if (d->target[t].kind != TG_NEXT || d->ninput != 1 || d->target[t].size != 256) /* generate writes bytes */
 			continue;
 		if (say)
 			text_puts(say, "decode:\n");

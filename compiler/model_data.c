@@ -231,7 +231,7 @@ split_defaults(Reader *r, const YNode *v, PlanData *d)
 		for (uint32_t k = 0; k < t->nfile && !*d->given; k++)
 			if (t->file[k].part != PART_ANY)
 				d->given = arena_printf(r->a, "\"%s\".\"part\"", t->name);
-		if (t->kind == TB_BYTES && !order)
+		if (sequence_bytes(t->kind) && !order)
 			d->order = arena_printf(r->a, "\"%s\".\"row\"", t->name);
 	}
 	if (val && !share[1])
@@ -412,26 +412,39 @@ check_tensor(const YPair *entry, const int64_t *dim, uint32_t ndim, uint32_t *dt
 	return check_axes(entry, dim, ndim, labels, axes) && ok;
 }
 
-/* The bytes table makes rows of the length that its sequence has. */
+/* How many ids a sequence has: of bytes 256, else as many as it says. */
+static bool
+check_ids_of(const PlanTable *t, InputEntry *e, const YPair *entry)
+{
+	const YPair *size = yaml_pair(entry->value, "size");
+	bool bytes = sequence_bytes(t->kind) == 1;
+	e->p.size = size ? e->size : 256;
+	if (bytes && e->p.size != 256)
+		error_at(size->loc, "size: a byte is one of 256 ids");
+	else if (!bytes && !size)
+		error_at(entry->loc, "input '%s' does not say how many ids there are: size: N", entry->key);
+	return bytes ? e->p.size == 256 : size != NULL;
+}
+
+/* The table of bytes or ids makes rows of the length that its sequence has. */
 static bool
 check_sequence(Reader *r, InputEntry *e, const YPair *entry)
 {
 	PlanData *d = &r->m->data;
 	PlanTable *found = NULL;
-	e->p.size = 256;
 	for (uint32_t i = 0; i < d->ntable; i++)
-		if (d->table[i].kind == TB_BYTES)
+		if (sequence_bytes(d->table[i].kind))
 			found = &d->table[i];
 	if (!found)
-		error_at(entry->loc, "input '%s': a sequence needs a table of type bytes under data, tables", entry->key);
+		error_at(entry->loc, "input '%s': a sequence needs a table of type bytes, ids16 or ids32 under data, tables", entry->key);
 	else if (found->window && found->window != e->p.width)
-		error_at(entry->loc, "input '%s': windows of %ld bytes, but another sequence has %ld", entry->key, (long)e->p.width, (long)found->window);
+		error_at(entry->loc, "input '%s': windows of %ld, but another sequence has %ld", entry->key, (long)e->p.width, (long)found->window);
 	else if (!yaml_pair(entry->value, "from"))
-		e->p.from = arena_printf(r->a, "\"%s\".\"bytes\"", found->name);
+		e->p.from = arena_printf(r->a, "\"%s\".\"%s\"", found->name, sequence_bytes(found->kind) == 1 ? "bytes" : "ids");
 	if (!found || (found->window && found->window != e->p.width))
 		return false;
 	found->window = e->p.width;
-	return true;
+	return check_ids_of(found, e, entry);
 }
 
 static bool
@@ -572,7 +585,7 @@ check_next(Reader *r, TargetEntry *e, const YPair *p)
 			found = &d->input[i];
 	if (n == 1) {
 		e->p.from = found->name;
-		e->p.size = 256;
+		e->p.size = found->size;
 		return true;
 	}
 	if (of)

@@ -127,7 +127,7 @@ add_chain(Draw *d, Box *b, const Chain *c, bool show_head, bool show_last)
 /* ---- inputs ---- */
 
 static const char *const input_kind[] = {[IN_NUMBER] = "number", [IN_CATEGORY] = "category", [IN_TEXT] = "text", [IN_TAGS] = "tags",
-	[IN_TENSOR] = "tensor", [IN_SEQUENCE] = "bytes"};
+	[IN_TENSOR] = "tensor", [IN_SEQUENCE] = "sequence"};
 
 static const char *
 input_text(Draw *d, const PlanInput *in)

@@ -158,7 +158,7 @@ check_values(const PlanData *d, const Dataset *ds)
 {
 	for (uint32_t i = 0; i < ds->ncolumn; i++) {
 		const Column *c = &ds->column[i];
-		int64_t n = ds->rows * c->width, bad = 0;
+		int64_t n = ds->rows * c->width + c->tail, bad = 0;
 		const int32_t *id = c->data;
 		const float *v = c->data;
 		const uint8_t *byte = c->data;

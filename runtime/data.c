@@ -416,7 +416,7 @@ report_words(Text *t, const Rows *r, const PlanInput *in, const InputFit *f, con
 	if (c->missing)
 		item(t, "%lld rows without a value", (long long)c->missing);
 	if (in->kind == IN_TENSOR || in->kind == IN_SEQUENCE) {
-		item(t, "%lld %ss a row", (long long)in->width, in->kind == IN_TENSOR ? dtype_name((DType)in->dtype) : "byte");
+		item(t, "%lld %ss a row", (long long)in->width, in->kind == IN_TENSOR ? dtype_name((DType)in->dtype) : in->size == 256 ? "byte" : "id");
 		for (uint32_t k = 0; k < f->nchannel && k < 4; k++)
 			item(t, "train mean %.4g std %.4g", f->mean[k], f->std[k]);
 		return;
@@ -513,7 +513,7 @@ fill_input(Source *s, const Rows *r, uint32_t i, Fit *fit, bool apply, void *out
 {
 	const PlanInput *in = &s->d->input[i];
 	if (in->kind == IN_SEQUENCE)
-		return encode_sequence(s, r, &r->expr[i], in->width, out, e);
+		return encode_sequence(s, r, &r->expr[i], in, out, e);
 	if (in->kind != IN_TENSOR) {
 		encode_input(in, &fit->input[i], r, &r->expr[i], out, c);
 		return true;

@@ -209,8 +209,9 @@ void array_free(TensorColumn *c);
 bool cifar_open(Table *t, Err *e);
 bool cifar_each(const Table *t, const TensorColumn *c, PutRow put, void *ctx, Err *e);
 bool lines_open(Table *t, Err *e); /* read_text.c */
-bool bytes_open(Table *t, Err *e);
-bool bytes_read(const Table *t, int64_t first, int64_t n, uint8_t *out, Err *e); /* n bytes from `first` on, of all files as one */
+bool sequence_open(Table *t, Err *e);
+/* n ids below size from `first` on, of all files as one; u8 where size is 256, else i32. */
+bool ids_read(const Table *t, int64_t first, int64_t n, int64_t size, void *out, Err *e);
 bool folder_open(Table *t, Err *e); /* read_folder.c */
 bool folder_load(const Table *t, const TensorColumn *c, int64_t row, void *out, Err *e); /* errors name the file */
 
@@ -377,7 +378,7 @@ int64_t class_id(const PlanTarget *t, const TargetFit *f, const char *value);
 
 /* Fills a column of kept rows of the shape; missing tensors become zeros. what: "input image", for messages. */
 bool encode_tensor(Source *s, const Rows *r, const Expr *x, DType dtype, const int64_t *dim, uint32_t ndim, void *out, Coded *c, Err *e);
-bool encode_sequence(Source *s, const Rows *r, const Expr *x, int64_t width, uint8_t *out, Err *e);
+bool encode_sequence(Source *s, const Rows *r, const Expr *x, const PlanInput *in, void *out, Err *e);
 bool check_labels(const PlanTarget *t, const Rows *r, const uint8_t *v, Err *e);
 /* Mean and standard deviation of each channel over the training rows. */
 void fit_channels(const PlanInput *in, const Rows *r, const void *v, InputFit *f);

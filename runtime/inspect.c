@@ -76,7 +76,7 @@ print_data(const PlanData *d)
 			print_shape(in->dtype, in->ndim, in->dim, 0);
 			print_scale(in->scale);
 		} else if (in->kind == IN_SEQUENCE) {
-			printf(" windows of %lld bytes", (long long)in->width);
+			printf(" windows of %lld %s", (long long)in->width, in->size == 256 ? "bytes" : "ids");
 		} else {
 			printf(" %lld x %lld ids by %s", (long long)in->width, (long long)in->size, NAME_OF(ids_kind, in->ids));
 		}

@@ -74,7 +74,7 @@ const Record *plan_record(void) { return record_Plan(); }
 static const FieldNames names_table[] = {
 	NAMES(PlanFile, part, false, "any", "train", "val", "test")
 	DTYPE_FIELD(PlanShape, dtype)
-	NAMES(PlanTable, kind, false, "csv", "tsv", "lines", "bytes", "idx", "npy", "npz", "raw", "cifar", "cifar100", "wav", "images", "arrays")
+	NAMES(PlanTable, kind, false, "csv", "tsv", "lines", "bytes", "idx", "npy", "npz", "raw", "cifar", "cifar100", "wav", "images", "arrays", "ids16", "ids32")
 	NAMES(PlanTable, latin1, false, "no", "yes")
 	NAMES(PlanTable, damaged, false, "error", "missing")
 	NAMES(PlanInput, kind, false, "number", "category", "text", "tags", "tensor", "sequence")
@@ -497,7 +497,9 @@ plan_load(Arena *a, const char *path, Err *e)
 DType
 column_dtype(const PlanData *d, uint32_t i)
 {
-	static const DType input[] = {DT_F32, DT_I32, DT_I32, DT_I32, DT_F32, DT_U8}, target[] = {DT_F32, DT_F32, DT_I32, DT_U8, DT_F32, DT_U8};
+	static const DType input[] = {DT_F32, DT_I32, DT_I32, DT_I32, DT_F32}, target[] = {DT_F32, DT_F32, DT_I32, DT_U8, DT_F32, DT_U8};
+	if (i < d->ninput && d->input[i].kind == IN_SEQUENCE)
+		return d->input[i].size == 256 ? DT_U8 : DT_I32;
 	if (i < d->ninput)
 		return d->input[i].kind == IN_TENSOR ? (DType)d->input[i].dtype : input[d->input[i].kind];
 	const PlanTarget *t = &d->target[i - d->ninput];

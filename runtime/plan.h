@@ -47,7 +47,7 @@ extern const char *const space_names[NSPACE];
 /* ---- data: tables to columns ---- */
 
 typedef enum TableKind {
-	TB_CSV, TB_TSV, TB_LINES, TB_BYTES, TB_IDX, TB_NPY, TB_NPZ, TB_RAW, TB_CIFAR, TB_CIFAR100, TB_WAV, TB_IMAGES, TB_ARRAYS, NTABLE
+	TB_CSV, TB_TSV, TB_LINES, TB_BYTES, TB_IDX, TB_NPY, TB_NPZ, TB_RAW, TB_CIFAR, TB_CIFAR100, TB_WAV, TB_IMAGES, TB_ARRAYS, TB_IDS16, TB_IDS32, NTABLE
 } TableKind;
 typedef enum FilePart { PART_ANY, PART_TRAIN, PART_VAL, PART_TEST, NPART } FilePart; /* which split the rows of a file are in; ANY: as data.split says */
 typedef enum InputKind { IN_NUMBER, IN_CATEGORY, IN_TEXT, IN_TAGS, IN_TENSOR, IN_SEQUENCE } InputKind;
@@ -293,7 +293,13 @@ PLAN_RECORDS(PLAN_STRUCT)
      category, text, tags, class   i32 [width] ids
      labels                        u8 [width]
      tensors                       u8 or f32 [width]
-     sequence                      u8, rows of width bytes one after the other, and one byte more: see column_tail */
+     sequence                      u8 of 256 ids, else i32; rows of width ids one after the other, and one id more: see column_tail */
+/* Bytes of an id in a file of a table that sequences are windows of; 0: of another table. */
+static inline uint32_t
+sequence_bytes(uint32_t table_kind)
+{
+	return table_kind == TB_BYTES ? 1 : table_kind == TB_IDS16 ? 2 : table_kind == TB_IDS32 ? 4 : 0;
+}
 DType column_dtype(const PlanData *d, uint32_t i);
 int64_t column_width(const PlanData *d, uint32_t i); /* elements a row; 0: next, which reads its input */
 int64_t column_tail(const PlanData *d, uint32_t i);  /* elements after the last row */

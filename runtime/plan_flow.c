@@ -251,14 +251,22 @@ add_run(Runs *r, uint64_t lo, uint64_t bytes, uint32_t arg)
 		VEC_PUSH(r->v, r->n, r->cap) = (Run){lo, lo + bytes, arg};
 }
 
-/* The contiguous pieces of an operand at byte `off`; a broadcast batch is read once. */
+/* The contiguous pieces of an operand at byte `off`; a broadcast batch is read once. The least stride comes first: the heads of
+   attention lie beside each other in a row, and then the rows. */
 static void
 add_operand(Flow *f, Runs *r, const Operand *o, uint64_t off, uint32_t arg)
 {
 	uint64_t len = (uint64_t)o->len, runs = 1, n[3], s[3], extent;
 	for (size_t i = 0; i < 3; i++) {
-		s[i] = (uint64_t)o->stride[i];
-		n[i] = s[i] || o->written ? (uint64_t)o->count[i] : 1;
+		size_t k = i;
+		for (; k > 0 && s[k - 1] > (uint64_t)o->stride[i]; k--) {
+			s[k] = s[k - 1];
+			n[k] = n[k - 1];
+		}
+		s[k] = (uint64_t)o->stride[i];
+		n[k] = s[k] || o->written ? (uint64_t)o->count[i] : 1;
+	}
+	for (size_t i = 0; i < 3; i++) {
 		if (runs == 1 && s[i] == len) {
 			len *= n[i]; /* lines that follow each other are one */
 			n[i] = 1;

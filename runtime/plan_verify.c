@@ -227,8 +227,8 @@ check_table(Check *c, const PlanTable *t)
 {
 	if (t->kind >= TB_WAV && t->kind <= TB_ARRAYS && !file_shape(t))
 		return bad(c, "table %.100s: its files have no tensor of this shape and type", t->name);
-	if (t->kind == TB_BYTES && (t->window < 1 || t->window > INT32_MAX / 4))
-		return bad(c, "table %.100s: windows of %" PRId64 " bytes", t->name, t->window);
+	if (sequence_bytes(t->kind) && (t->window < 1 || t->window > INT32_MAX / 4))
+		return bad(c, "table %.100s: windows of %" PRId64, t->name, t->window);
 	for (uint32_t i = 0; i < t->nshape; i++) {
 		int64_t n = 1;
 		const PlanShape *s = &t->shape[i];

@@ -15,7 +15,9 @@
 
 const TableReader table_readers[NTABLE] = {
 	[TB_LINES] = {.open = lines_open},
-	[TB_BYTES] = {.open = bytes_open},
+	[TB_BYTES] = {.open = sequence_open},
+	[TB_IDS16] = {.open = sequence_open},
+	[TB_IDS32] = {.open = sequence_open},
 	[TB_IDX] = {.columns = true, .open = array_open, .each = array_each},
 	[TB_NPY] = {.columns = true, .open = array_open, .each = array_each},
 	[TB_NPZ] = {.open = array_open, .each = array_each},

@@ -1,4 +1,4 @@
-/* Text files: one text a line, with the label of its file; and one long text as windows of bytes. */
+/* Text files: one text a line, with the label of its file; and one long file of bytes or ids as windows. */
 #include "data_impl.h"
 
 #include <stdlib.h>
@@ -83,18 +83,20 @@ lines_open(Table *t, Err *e)
 	return !e->set;
 }
 
-/* ---- bytes ---- */
+/* ---- bytes and ids ---- */
 
-/* Row r is bytes [r * window, (r + 1) * window) of all files, one after the other; one byte more must follow the last. A row
-   is in the part of the file that it begins in. */
+/* Row r is ids [r * window, (r + 1) * window) of all files, one after the other; one more must follow the last. A row is in the
+   part of the file that it begins in. */
 bool
-bytes_open(Table *t, Err *e)
+sequence_open(Table *t, Err *e)
 {
 	int64_t window = t->plan ? t->plan->window : 0, end = 0, row = 0, all = 0;
+	uint32_t each = sequence_bytes(t->kind);
 	int64_t *size = xcalloc(t->nfiles, sizeof *size);
 	char *buf = xmalloc(1 << 18);
+	const char *what = each == 1 ? "bytes" : "ids";
 	table_add_column(t, "row");
-	table_add_tensor(t, "bytes", DT_U8, 1, &window);
+	table_add_tensor(t, what, each == 1 ? DT_U8 : DT_I32, 1, &window);
 	if (table_has_parts(t))
 		table_add_column(t, "part");
 	for (uint32_t i = 0; i < t->nfiles && !e->set; i++) {
@@ -103,8 +105,10 @@ bytes_open(Table *t, Err *e)
 		if (stream_open(&s, t->files[i].path, e))
 			while (stream_some(&s, buf, 1 << 18, &got, e) && got)
 				;
-		size[i] = s.at;
-		all += s.at;
+		if (!e->set && s.at % each)
+			fail(e, "%s: %lld bytes are not a whole number of ids of %u bytes: cut off, or of another type", t->files[i].path, (long long)s.at, each);
+		size[i] = s.at / each;
+		all += size[i];
 		stream_close(&s);
 	}
 	for (uint32_t i = 0; i < t->nfiles && !e->set; i++)
@@ -116,13 +120,14 @@ bytes_open(Table *t, Err *e)
 		}
 	t->tensor[0].rows = row;
 	if (!e->set && !row)
-		fail(e, "%s: %lld bytes; a window needs %lld and one more", t->path, (long long)all, (long long)window);
+		fail(e, "%s: %lld %s; a window needs %lld and one more", t->path, (long long)all, what, (long long)window);
 	free(size);
 	free(buf);
 	return !e->set;
 }
 
-bool
+/* n bytes from `first` on. */
+static bool
 bytes_read(const Table *t, int64_t first, int64_t n, uint8_t *out, Err *e)
 {
 	uint8_t *buf = xmalloc(1 << 18);
@@ -149,4 +154,25 @@ bytes_read(const Table *t, int64_t first, int64_t n, uint8_t *out, Err *e)
 	if (!e->set && n > 0)
 		fail(e, "%s: changed while it was read: %lld bytes are missing", t->path, (long long)n);
 	return !e->set;
+}
+
+bool
+ids_read(const Table *t, int64_t first, int64_t n, int64_t size, void *out, Err *e)
+{
+	uint32_t each = sequence_bytes(t->kind);
+	uint8_t *raw = each == 1 ? out : xmalloc((size_t)n * each);
+	bool ok = bytes_read(t, first * each, n * each, raw, e);
+	for (int64_t i = 0; i < n && ok && each > 1; i++) {
+		const uint8_t *p = raw + i * each;
+		uint32_t id = p[0] | (uint32_t)p[1] << 8 | (each > 2 ? (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24 : 0);
+		if (id >= size)
+			ok = fail(e, "%s: id %lld is %u, and the input says size: %lld", t->path, (long long)(first + i), id, (long long)size);
+		else if (size == 256)
+			((uint8_t *)out)[i] = (uint8_t)id;
+		else
+			((int32_t *)out)[i] = (int32_t)id;
+	}
+	if (raw != out)
+		free(raw);
+	return ok;
 }

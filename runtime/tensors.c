@@ -167,7 +167,7 @@ encode_tensor(Source *s, const Rows *r, const Expr *x, DType dtype, const int64_
 			j++;
 		Fill f = {p + i, p + j, col, r, x, t, dtype, out};
 		if (!table_readers[t->kind].each && !table_readers[t->kind].file)
-			fail(e, "%s: %s: column %s of table %s holds windows of bytes: make it an input of type sequence", x->loc, x->what, t->col[col->column].name, t->name);
+			fail(e, "%s: %s: column %s of table %s holds windows: make it an input of type sequence", x->loc, x->what, t->col[col->column].name, t->name);
 		else if (check_column(t, col, x, dtype, dim, ndim, e))
 			read_tensors(t, col, &f, e);
 	}
@@ -176,7 +176,7 @@ encode_tensor(Source *s, const Rows *r, const Expr *x, DType dtype, const int64_
 }
 
 bool
-encode_sequence(Source *s, const Rows *r, const Expr *x, int64_t width, uint8_t *out, Err *e)
+encode_sequence(Source *s, const Rows *r, const Expr *x, const PlanInput *in, void *out, Err *e)
 {
 	int64_t number, from, first = 0, tensor = 0;
 	const Table *t = NULL;
@@ -193,9 +193,9 @@ encode_sequence(Source *s, const Rows *r, const Expr *x, int64_t width, uint8_t 
 			            x->loc, x->what, (long long)i, (long long)from);
 	}
 	c = find_tensor(s, tensor, &t);
-	if (!c || t->kind != TB_BYTES || c->width != width)
-		return fail(e, "%s: %s: this is no column of a table of type bytes with windows of %lld", x->loc, x->what, (long long)width);
-	return bytes_read(t, first * width, r->kept * width + 1, out, e);
+	if (!c || !sequence_bytes(t->kind) || c->width != in->width)
+		return fail(e, "%s: %s: this is no column of a table of type bytes, ids16 or ids32 with windows of %lld", x->loc, x->what, (long long)in->width);
+	return ids_read(t, first * in->width, r->kept * in->width + 1, in->size, out, e);
 }
 
 bool

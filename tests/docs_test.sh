@@ -17,6 +17,7 @@ the field. A model of your own is a copy of one of them. The head of each says w
 | `autoencoder.yaml` | an autoencoder of MNIST, a code of 32 numbers | test mean squared error of a pixel 0.0066 (of 0 to 1) after 20 epochs |
 | `vae.yaml` | a variational autoencoder of MNIST, 784-400-20 | test bound 104.2 nats a digit after 20 epochs (7 minutes on 2 cores) |
 | `gpt_char.yaml` | a small GPT over bytes; `mmrun generate` | validation loss 1.445 within its 5,000 steps (bf16, one H200) |
+| `gpt124m.yaml` | the GPT that the benchmarks name: 124 million weights and those of its output, ids of a vocabulary of 50304 | not trained here |
 | `sentiment_textcnn.yaml` | a convolutional network on sentences, ten folds | test accuracy 76.2 %, the mean of ten folds (73.9 to 78.5) |
 | `sentiment_lstm.yaml` | the same sentences, an LSTM in both directions | 76.8 % (75.0 to 78.8) |
 | `lstm.yaml` | the recurrent network that the benchmarks name: two layers of 512 on the same sentences | for speed, not for its score |

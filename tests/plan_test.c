@@ -381,12 +381,12 @@ test_fields(void)
 	BREAK("ids is 3", p->data->input[0].ids = 3);
 	BREAK("target[0].kind is 6", p->data->target[0].kind = 6);
 	BREAK("target viral: 0 classes", p->data->target[0].kind = TG_CLASS);
-	BREAK("table[1].kind is 13", p->data->table[1].kind = NTABLE);
+	BREAK("table[1].kind is 15", p->data->table[1].kind = NTABLE);
 	BREAK("table[1].damaged is 2", p->data->table[1].damaged = 2);
 	BREAK("table Users: its files have no tensor of this shape", p->data->table[1].kind = TB_ARRAYS);
 	BREAK("table Users: its files have no tensor of this shape", p->data->table[1].kind = TB_IMAGES; LIST(a, &p->data->table[1], shape, {.name = "", .dtype = DT_U8}));
 	BREAK("input caption: what stands in for a missing tensor is 2", p->data->input[1].kind = IN_SEQUENCE; p->data->input[1].size = 256; p->data->input[1].missing = MISS_MEAN);
-	BREAK("table Users: windows of 0 bytes", p->data->table[1].kind = TB_BYTES);
+	BREAK("table Users: windows of 0", p->data->table[1].kind = TB_BYTES);
 	BREAK("split: fold 0 of 3", p->data->folds = 3);
 	BREAK("above is 3", p->data->target[0].above = 3);
 	BREAK("state[2].dtype is 7", p->state[2].dtype = NDTYPE);

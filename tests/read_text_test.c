@@ -102,6 +102,49 @@ test_bytes(void)
 	FAILS(c, "short: 4 bytes; a window needs 4 and one more");
 }
 
+static Case *
+ids_case(TableKind kind, const char *path, int64_t size)
+{
+	Case *c = CASE(kind, path);
+	c->table.window = 2;
+	c->d.order = "row";
+	c->d.train = 0.5;
+	c->d.val = 0.5;
+	c->input[c->d.ninput++] = (PlanInput){.name = "s", .kind = IN_SEQUENCE, .from = "ids", .width = 2, .size = size, .loc = "m.yaml:9:3"};
+	c->target[c->d.ntarget++] = (PlanTarget){.name = "n", .kind = TG_NEXT, .from = "s", .size = size, .ignore = -1, .loc = "m.yaml:12:3"};
+	return c;
+}
+
+static void
+test_ids(void)
+{
+	static const char wide[] = "\1\0\0\0" "\377\377\1\0" "\2\0\0\0";
+	PUTS("ids", "\1\0\377\0\0\3\2\0\5\0\6\0");
+	put("wide", wide, 12);
+	Case *c = ids_case(TB_IDS16, "ids", 769);
+	if (BUILDS(c)) {
+		static const int32_t want[] = {1, 255, 768, 2, 5};
+		CHECK(c->ds.rows == 2 && c->ds.split[1] == 1 && c->ds.column[0].tail == 1 && c->ds.column[0].dtype == DT_I32);
+		CHECK(!memcmp(ids(c, 0), want, sizeof want));
+	}
+	drop(c);
+	c = ids_case(TB_IDS32, "wide", 131072);
+	if (BUILDS(c))
+		CHECK(c->ds.rows == 1 && ids(c, 0)[0] == 1 && ids(c, 0)[1] == 131071 && ids(c, 0)[2] == 2);
+	drop(c);
+	FAILS(ids_case(TB_IDS16, "ids", 768), "ids: id 2 is 768, and the input says size: 768");
+	FAILS(ids_case(TB_IDS32, "wide", 131071), "wide: id 1 is 131071, and");
+	put("odd", wide, 11);
+	FAILS(ids_case(TB_IDS16, "odd", 1000), "odd: 11 bytes are not a whole number of ids of 2 bytes");
+	put("few", wide, 4);
+	FAILS(ids_case(TB_IDS16, "few", 1000), "few: 2 ids; a window needs 2 and one more");
+	put("small", "\3\0\2\0\1\0", 6);
+	c = ids_case(TB_IDS16, "small", 256); /* as many ids as a byte has are kept as bytes */
+	if (BUILDS(c))
+		CHECK(c->ds.column[0].dtype == DT_U8 && !memcmp(bytes(c, 0), "\3\2\1", 3));
+	drop(c);
+}
+
 static void
 test_tables(void)
 {
@@ -152,6 +195,7 @@ main(void)
 	test_lines();
 	test_folds();
 	test_bytes();
+	test_ids();
 	test_tables();
 	if (real_data())
 		test_real();
