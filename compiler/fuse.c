@@ -441,6 +441,13 @@ need_operand(Fusion *f, Node *dot, int i, bool *must)
 	must[ok ? q->id : x->id] = true;
 }
 
+/* Can n be computed at this element of another's buffer? Kernels of a GPU load and store 16 bytes at once, from where n begins. */
+static bool
+even_place(const Fusion *f, const Node *n, int64_t off)
+{
+	return !f->cuda || off * (int64_t)dtype_bytes(n->dt) % 16 == 0;
+}
+
 /* Operands of a pack are computed in their place in it. */
 static void
 place_pack(Fusion *f, Node *n, bool *must)
@@ -456,13 +463,13 @@ place_pack(Fusion *f, Node *n, bool *must)
 		Node *x = n->in[i], *q = x;
 		while (q->op == P_reshape)
 			q = q->in[0];
-		bool placed = !is_free(q) && !must[q->id] && !is_pack(f, q) && f->layout[q->id].root == q;
+		bool placed = !is_free(q) && !must[q->id] && !is_pack(f, q) && f->layout[q->id].root == q && even_place(f, q, off);
 		if (x->op == P_const && x->f == 0) {
 			f->fill[f->nfill++] = (Fill){n, NULL, off, node_count(x)};
 		} else if (placed) {
 			plain_layout(f, q, n, off);
 			must[q->id] = true;
-		} else { /* a view, or one value for two parameters: stored, then copied */
+		} else { /* a view, one value for two parameters, or an odd place: stored, then copied */
 			must[x->id] = true;
 			f->fill[f->nfill++] = (Fill){n, x, off, node_count(x)};
 		}
@@ -547,7 +554,8 @@ place_concat(Fusion *f, Node *n, bool *must)
 		f->layout[d->id] = *l;
 		*l = was;
 		at += n->in[placed]->dim[n->at[0]];
-		if (!elementwise && tile_output(f, d) < 0 && !gemm_places(d, f->layout[d->id].stride)) {
+		bool odd = stored_in(f, d) == d && !even_place(f, d, f->layout[d->id].off); /* else its index has the place, and is looked at */
+		if (odd || (!elementwise && tile_output(f, d) < 0 && !gemm_places(d, f->layout[d->id].stride))) {
 			f->layout[d->id] = was;
 			break;
 		}

@@ -5,7 +5,7 @@
      NAME.contract      after that pass; .split_cpu, .split_cuda and .precision after contract and that one
      (always)           printed and read again it is the same; in float64 the passes change nothing; every kind of program
                         for the CPU (and the GPU, where there is one) gives its values within the bounds of rounding;
-                        kernels of a GPU compile, without a GPU, too
+                        kernels of a GPU compile, and what they are given is aligned, without a GPU, too
 
    Then the graphs of all models and of all tests of the op library are printed and read back.
 
@@ -171,6 +171,22 @@ messages(const char *path, const char *text)
 	return s;
 }
 
+/* What a GPU's kernels load and store in one piece lies at multiples of 16 bytes: all that they are given in the activations begins there. */
+static void
+check_addresses(Check **c, int n, const CheckMode *m)
+{
+	Places *places = xcalloc((size_t)n, sizeof *places);
+	Plan *p = check_plan(c, n, m, 32, places);
+	for (int i = 0; i < n; i++)
+		for (uint32_t k = 0; k < p->set->program[i].ninstr; k++) {
+			const PlanInstr *in = &p->set->program[i].instr[k];
+			for (uint32_t j = 0; in->kind == I_KERNEL && j < in->narg; j++)
+				check_that(c[i], in->nstep || in->arg[j].space != SP_ACT || in->arg[j].off % 16 == 0, "%s: argument %u of %s begins at byte %lu", m->name, j,
+				           in->what, (unsigned long)in->arg[j].off);
+		}
+	free(places);
+}
+
 /* All files' graphs in one program set a mode, so that the compilers start once. */
 static void
 run_files(Check **c, char *const *path, int n)
@@ -187,6 +203,8 @@ run_files(Check **c, char *const *path, int n)
 			check_run(c, n, m, m->cuda ? gpu : cpu, m->cuda ? 32 : 200);
 		if (m->cuda && m->fuse && !m->half && !m->same && n)
 			check_cubins(c, n, m, "sm_90");
+		if (m->cuda && m->fuse && !m->half)
+			check_addresses(c, n, m);
 	}
 	for (int i = 0; i < n; i++) {
 		passed += c[i]->passed;

@@ -1,0 +1,20 @@
+# Parts of a packed vector that begin at no multiple of 16 bytes, of as many elements as a GPU would store four at a time.
+graph t(batch = 1) {
+  i0: f32[8] = input("x")
+  i1: f32[64, 4096] = input("y")
+  v0: f32[8] = input(at=[0])
+  v1: f32[64, 4096] = input(at=[1])
+  v2: f32[1] = const(3)
+  v3: f32[8] = mul(v0, v0)
+  v4: f32[8] = add(v3, v0)
+  v5: f32[64] = reduce_sum(v1, at=[1])
+  v6: f32[4096] = reduce_sum(v1, at=[0])
+  v7: f32[5] = slice(v0, at=[1, 1])
+  v8: f32[5] = exp(v7)
+  v9: f32[262144] = reshape(v1)
+  v10: f32[262144] = exp(v9)
+  v11: f32[266337] = concat(v2, v3, v4, v5, v2, v6, v8, v2, v2, v10, v0, at=[0])
+  v12: f32[266337] = mul(v11, v11)
+  output("packed", "value", v11)
+  output("squares", "value", v12)
+}
