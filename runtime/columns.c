@@ -109,6 +109,17 @@ columns_set_keys(Dataset *out, const Rows *r)
 	point_keys(out, o->keys.s, o->keys.n);
 }
 
+uint64_t
+dataset_hash(const Dataset *d)
+{
+	uint64_t h = hash_u64(HASH_INIT, (uint64_t)d->rows);
+	for (uint32_t i = 0; i < d->ncolumn; i++) {
+		const Column *c = &d->column[i];
+		h = hash_block(h, c->data, (size_t)(d->rows * c->width + c->tail) * dtype_bytes(c->dtype));
+	}
+	return h;
+}
+
 void
 dataset_free(Dataset *d)
 {

@@ -48,6 +48,9 @@ bool data_apply(const PlanData *d, const DataOptions *o, const Fit *fit, const c
 
 void dataset_free(Dataset *d);
 
+/* Of all elements of all columns: other files, other values, another split or order give another, whatever was fitted. */
+uint64_t dataset_hash(const Dataset *d);
+
 /* Writes bytes [h, w, c] (c: 1 grey, 3 red, green, blue) as a PNG file. */
 bool write_png(const char *path, const uint8_t *v, int64_t h, int64_t w, int64_t c, Err *e);
 

@@ -41,6 +41,7 @@ typedef struct Session {
 	const char *note;     /* why --device auto took the CPU, or NULL */
 	Dataset data;
 	Fit *fit;             /* or NULL: synthetic columns, every fitted scalar is 1 */
+	uint64_t data_hash;   /* dataset_hash, when it was asked for first; else 0 */
 	bool synthetic;       /* data is in the arena, not dataset_free's */
 	uint64_t seed, split_seed;
 	uint64_t memory_limit; /* bytes of device memory; UINT64_MAX: what is free */
@@ -119,6 +120,9 @@ bool session_load(Session *s, const Checkpoint *c, const char *path, Err *e);
 
 /* Checks that the columns of this session were fitted as the checkpoint's were. */
 bool session_same_data(const Session *s, const Checkpoint *c, const char *path, Err *e);
+
+/* Checks that their elements are the same, too: pictures, arrays and sound fit as before whatever is in them. */
+bool session_same_values(Session *s, const Checkpoint *c, const char *path, Err *e);
 
 /* --ckpt to a path: "best", "last", NULL (best) or a file. In the session's arena. */
 const char *checkpoint_path(Session *s, const char *ckpt);

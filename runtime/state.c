@@ -84,11 +84,19 @@ state_tensors(const Session *s, uint32_t *n)
 	return t;
 }
 
+static void
+data_hex(Session *s, char hex[17])
+{
+	if (!s->data_hash)
+		s->data_hash = dataset_hash(&s->data);
+	snprintf(hex, 17, "%016llx", (unsigned long long)s->data_hash);
+}
+
 bool
 session_save(Session *s, const char *path, const char *const *extra, uint32_t npair, Err *e)
 {
-	const char **meta, *own[16];
-	char hex[17], seed[32], split_seed[32], fold[32], split[128];
+	const char **meta, *own[18];
+	char hex[17], data[17], seed[32], split_seed[32], fold[32], split[128];
 	char *fit = s->fit ? fit_to_json(s->fit) : NULL;
 	uint32_t n = 0, ntensor;
 	if (!download_states(s, e)) {
@@ -96,6 +104,7 @@ session_save(Session *s, const char *path, const char *const *extra, uint32_t np
 		return false;
 	}
 	schema_hex(s->plan, hex);
+	data_hex(s, data);
 	snprintf(seed, sizeof seed, "%llu", (unsigned long long)s->seed);
 	snprintf(split_seed, sizeof split_seed, "%llu", (unsigned long long)s->split_seed);
 	snprintf(fold, sizeof fold, "%lld", (long long)s->fold);
@@ -108,6 +117,7 @@ session_save(Session *s, const char *path, const char *const *extra, uint32_t np
 	META("seed", seed);
 	META("split_seed", split_seed);
 	META("split", split);
+	META("data", data);
 	if (s->fold)
 		META("fold", fold);
 	if (fit)
@@ -250,4 +260,15 @@ session_same_data(const Session *s, const Checkpoint *c, const char *path, Err *
 	return fail(e, "%s: trained on other data or another split (its split seed was %llu, here it is %llu; split at rows %s, here %s): "
 	            "give the tables and --split-seed of its training", path,
 	            (unsigned long long)checkpoint_number(c, "split_seed", 0), (unsigned long long)s->split_seed, split ? split : "unknown", counts);
+}
+
+bool
+session_same_values(Session *s, const Checkpoint *c, const char *path, Err *e)
+{
+	const char *then = checkpoint_meta(c, "data");
+	char now[17];
+	data_hex(s, now);
+	return (then && !strcmp(then, now)) ||
+	       fail(e, "%s: trained on other data: there are as many rows, but other values in them, since a file of a table has changed: give the files of its training",
+	            path);
 }

@@ -361,7 +361,10 @@ set_up(Train *t, Err *e)
 	Checkpoint c = {0};
 	if (!session_open(&t->s, t->o, t->o->out, e) || !find_programs(t, e))
 		return false;
-	bool ok = open_resumed(t, &c, e) && read_data(t, e) && (!t->resumed || session_same_data(&t->s, &c, t->s.last, e)) && prepare(t, &c, e);
+	bool ok = open_resumed(t, &c, e) && read_data(t, e);
+	if (t->resumed)
+		ok = ok && session_same_data(&t->s, &c, t->s.last, e) && session_same_values(&t->s, &c, t->s.last, e);
+	ok = ok && prepare(t, &c, e);
 	if (t->resumed)
 		checkpoint_close(&c);
 	if (!ok || !trainlog_check(t->o, e) || !start_folder(t, e) || !trainlog_open(&t->log, t->o, t->t, t->c.step, e) || (!t->resumed && !log_memory(t, e)))

@@ -81,6 +81,10 @@ cp -r data/frames changed
 printf '\377' | dd of="changed/$id.npy" bs=1 seek=200 conv=notrunc status=none
 run 'a changed pixel' train media.bin -o changed-run --max-steps 1 --table frames=changed
 [ "$(ls columns | wc -l)" = 2 ] && ok || bad 'a changed pixel: the columns of before are used'
+run 'a resumed run with the same pixel changed' train media.bin -o changed-run --resume --max-steps 2 --table frames=changed
+cp changed-run/last.safetensors last
+refused 'a resumed run without the changed pixel' 'last.safetensors: trained on other data: there are as many rows' -- train media.bin -o changed-run --resume
+same changed-run/last.safetensors last 'a refused resume changed the checkpoint'
 
 # ---- files that are missing, and that cannot be read ----
 
