@@ -638,6 +638,32 @@ test_flow(void)
 	FLOW("0+0; < 0+0", NULL);
 }
 
+/* Two products of many heads, whose results lie beside each other in each row: more pieces than are looked at singly, but for the heads
+   of a row being one. */
+static void
+test_flow_heads(void)
+{
+	enum { ROWS = 2048, HEADS = 4096 };
+	Arena a = {0};
+	Plan *p = make_plan(&a);
+	PlanProgram *g = p->set[0].program;
+	uint64_t row = 4 * HEADS, all = 2 * row * (ROWS - 1) + row;
+	g->noutput = 0;
+	g->act_bytes = 2 * row * ROWS;
+	p->param_bytes = 4 * ROWS;
+	LIST(&a, g, gemm, {.m = ROWS, .n = 1, .k = 1, .ars = 1, .acs = 1, .brs = 1, .bcs = 1, .crs = 2 * HEADS, .batch0 = 1, .batch1 = HEADS, .c1 = 1, .alpha = 1});
+	LIST(&a, g, instr, {.kind = I_GEMM, .what = "q", .loc = ""}, {.kind = I_GEMM, .what = "k", .loc = ""}, {.kind = I_COPY, .what = "row", .loc = "", .nout = 1});
+	LIST(&a, &g->instr[0], arg, {SP_PARAM, 0, 4 * ROWS}, {SP_PARAM, 0, 4}, {SP_ACT, 0, all});
+	LIST(&a, &g->instr[1], arg, {SP_PARAM, 0, 4 * ROWS}, {SP_PARAM, 0, 4}, {SP_ACT, row, all});
+	LIST(&a, &g->instr[2], arg, {SP_PARAM, 0, 4 * ROWS}, {SP_ACT, 0, 4 * ROWS});
+	expect(p, NULL, __LINE__);
+	g->gemm[0].batch1 = HEADS - 1; /* then one head of a row is not there */
+	g->instr[0].arg[2].bytes = g->instr[1].arg[2].bytes = all - 4;
+	g->instr[2].arg[1].off = 2 * row - 4 * ROWS;
+	expect(p, "which no earlier instruction wrote", __LINE__);
+	arena_free(&a);
+}
+
 enum { BYTES = 96, STEPS = 12, NONE = -1, DEAD = -2 };
 
 /* The model: each byte carries the number of its piece; pieces of zeros may be split, others die. */
@@ -822,6 +848,7 @@ main(int argc, char **argv)
 	test_gemm();
 	test_loops();
 	test_flow();
+	test_flow_heads();
 	test_flow_random();
 	test_load(t.s, t.n);
 	test_print();
