@@ -52,4 +52,8 @@ void need_value(const Emit *e, bool *need, const LVal *v); /* marks v and what i
 bool is_lane(const Emit *e, const LVal *v);
 void axis_lines(Emit *e, const char *flat, int first, int n); /* const int i0 = .., i1 = ..; from a row-major place */
 
+
+/* emit_product_c.c: the body of a product's kernel, between its braces. */
+void emit_product_c(Emit *e, Launch *l);
+
 #endif

@@ -535,7 +535,8 @@ void
 emit_kernel_c(Text *t, Kernel *k, const char *name, Launch *l)
 {
 	Emit e;
-	collapse_axes(k);
+	if (!k->product)
+		collapse_axes(k);
 	emit_init(&e, t, k, false);
 	e.hidden = !may_force(k);
 	int lane = k->serial ? k->nouter - 1 : k->naxis - 1;
@@ -544,7 +545,9 @@ emit_kernel_c(Text *t, Kernel *k, const char *name, Launch *l)
 	text_printf(t, "void\n%s(void *const *arg, int64_t lo, int64_t hi)\n{\n", name);
 	e.indent = 1;
 	put_args(&e);
-	if (k->scatter)
+	if (k->product)
+		emit_product_c(&e, l);
+	else if (k->scatter)
 		scatter_body(&e, l);
 	else if (k->reduces)
 		reduce_body(&e, l);

@@ -348,7 +348,7 @@ bias_epilogue(Fusion *f, Node *n, bool *must)
 	for (int i = 0; i < 2; i++) {
 		Node *d = n->in[i], *b = n->in[1 - i];
 		GemmCall c;
-		if (d->op != P_dot || d->in[0]->dt != DT_F32 || f->nuser[d->id] != 1 || b->op != P_expand || b->in[0]->nd != 1 || f->layout[d->id].state >= 0)
+		if (d->op != P_dot || product_use(f, d) != PRODUCT_NOT || d->in[0]->dt != DT_F32 || f->nuser[d->id] != 1 || b->op != P_expand || b->in[0]->nd != 1 || f->layout[d->id].state >= 0)
 			continue;
 		for (int k = 0; k < n->nd; k++)
 			if ((b->at[k] >= 0) != (k == n->nd - 1))
@@ -548,6 +548,8 @@ place_concat(Fusion *f, Node *n, bool *must)
 		*l = (Layout){.root = n, .state = -1, .off = at * plain[n->at[0]]};
 		memcpy(l->stride, plain, sizeof plain);
 		Node *d = dot[placed] = part_below(n->in[placed], l->stride);
+		if (d && placed && !elementwise && !f->cuda && product_use(f, d) != product_use(f, dot[0])) /* a kernel's argument is all of n, a call's a part */
+			break;
 		if (!d || (kind(d) == K_ELEM) != elementwise || f->home[d->id] != UNDECIDED || must[d->id] || f->layout[d->id].root != d)
 			break;
 		Layout was = f->layout[d->id];
@@ -667,7 +669,7 @@ anchor(Fusion *f, Node *n, bool *must)
 		return;
 	}
 	bool body = f->g->ninput && f->g->input[0].bound; /* of a scan: addresses move, and a tile wants them even */
-	if (kind(n) == K_DOT && !body && own_product(f, n, must))
+	if (kind(n) == K_DOT && !(body && f->cuda) && own_product(f, n, must))
 		return;
 	f->stored[n->id] = true;
 	int r = region_new(f, kind(n) == K_DOT ? R_GEMM : R_SCATTER);

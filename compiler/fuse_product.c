@@ -6,13 +6,19 @@
 
 static Kind kind(const Node *n) { return prim_info[n->op].kind; }
 
-/* A tile kernel reads a matrix from memory, through views. */
-static void
-need_matrix(Node *x, bool *must)
+/* What a kernel reads an operand from through views: on a CPU not through pads, whose conditions would be in the way. */
+static Node *
+matrix_below(const Fusion *f, Node *x)
 {
-	while (kind(x) == K_VIEW)
+	while (kind(x) == K_VIEW && (f->cuda || x->op != P_pad))
 		x = x->in[0];
-	must[x->id] = true;
+	return x;
+}
+
+static void
+need_matrix(const Fusion *f, Node *x, bool *must)
+{
+	must[matrix_below(f, x)->id] = true;
 }
 
 /* A product that only tile kernels read, computed in each of them. */
@@ -27,8 +33,8 @@ inner_product(Fusion *f, Node *n, bool *must)
 			return false;
 	if (!compute_again(f, n, r, m))
 		return false;
-	need_matrix(n->in[0], must);
-	need_matrix(n->in[1], must);
+	need_matrix(f, n->in[0], must);
+	need_matrix(f, n->in[1], must);
 	return true;
 }
 
@@ -49,20 +55,16 @@ tile_product(Fusion *f, Node *n, bool *must)
 		return false;
 	}
 	explain(f, n, "a tile kernel computes its operand v%d", n->in[side]->id);
-	need_matrix(n->in[!side], must);
+	need_matrix(f, n->in[!side], must);
 	return true;
 }
 
-static void
-need_product(Fusion *f, Node *dot, bool *must)
+/* What the product's kernel reads for its operand, whatever views lie between. */
+static Node *
+operand_base(const Fusion *f, Node *dot, int side)
 {
-	for (int side = 0; side < 2; side++) {
-		Node *x = dot->in[side];
-		if (product_windowed(x) || product_operand_ok(f, dot, side))
-			need_matrix(x, must);
-		else
-			must[x->id] = true;
-	}
+	Node *x = dot->in[side];
+	return product_windowed(x) || product_operand_ok(f, dot, side) ? matrix_below(f, x) : x;
 }
 
 /* Kernels that read the product and can be one should be, before the first takes it. */
@@ -127,7 +129,8 @@ static bool
 product_alone(Fusion *f, Node *n, const bool *must)
 {
 	int r = region_new(f, R_PRODUCT);
-	place_permuted(f, n, must);
+	if (f->cuda)
+		place_permuted(f, n, must);
 	f->stored[n->id] = true;
 	region_add(f, r, n);
 	const char *why = try_region(f, r);
@@ -144,10 +147,23 @@ bool
 own_product(Fusion *f, Node *n, bool *must)
 {
 	ProductUse use = product_use(f, n);
+	Node *base[2];
+	int was[2];
 	if (inner_product(f, n, must) || tile_product(f, n, must))
 		return true;
-	if (use == PRODUCT_NOT || !(product_joined(f, n, must) || (use == PRODUCT_ALONE && product_alone(f, n, must))))
+	if (use == PRODUCT_NOT)
 		return false;
-	need_product(f, n, must);
-	return true;
+	for (int side = 0; side < 2; side++) { /* views of them, too, are taken as stored */
+		base[side] = operand_base(f, n, side);
+		was[side] = f->home[base[side]->id];
+		if (!f->cuda && kind(base[side]) == K_VIEW)
+			f->home[base[side]->id] = UNDECIDED;
+	}
+	bool ok = product_joined(f, n, must) || (use == PRODUCT_ALONE && product_alone(f, n, must));
+	for (int side = 0; side < 2; side++)
+		if (ok)
+			must[base[side]->id] = true;
+		else
+			f->home[base[side]->id] = was[side];
+	return ok;
 }

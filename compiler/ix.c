@@ -342,6 +342,34 @@ ix_local_stride(const Ix *ix, int axis)
 	return s;
 }
 
+/* What x is the quotient of in x / n, where all of ix is that, or NULL. */
+static const Ix *
+quotient_of(const Ix *ix, int64_t n)
+{
+	bool one = ix->n == 1 && ix->c == 0 && ix->t[0].k == 1 && ix->t[0].a->kind == AT_DIV && ix->t[0].a->n == n;
+	return one ? ix->t[0].a->of : NULL;
+}
+
+const Ix *
+ix_join(Kernel *k, const Ix *ix)
+{
+	for (int i = 0; i < ix->n; i++)
+		for (int j = 0; j < ix->n; j++) {
+			const Term low = ix->t[i], high = ix->t[j];
+			const Atom *a = high.a;
+			if (low.a->kind != AT_MOD || high.k != low.k * low.a->n || (a->kind != AT_MOD && a->kind != AT_DIV))
+				continue;
+			const Ix *x = low.a->of, *of = a->kind == AT_MOD ? quotient_of(a->of, low.a->n) : a->n == low.a->n ? a->of : NULL;
+			if (of != x)
+				continue;
+			const Ix *joined = a->kind == AT_MOD ? ix_mod(k, x, low.a->n * a->n) : x, *part = ix_div(k, x, low.a->n);
+			ix = ix_addmul(k, ix, ix_mod(k, x, low.a->n), -low.k);
+			ix = ix_addmul(k, ix, a->kind == AT_MOD ? ix_mod(k, part, a->n) : part, -high.k);
+			return ix_join(k, ix_addmul(k, ix, joined, low.k));
+		}
+	return ix;
+}
+
 int64_t
 ix_stride(const Ix *ix, int axis)
 {

@@ -21,6 +21,8 @@ const Ix *ix_flatten(Kernel *k, const Ix *const *idx, const int64_t *dim, int nd
    it does not go evenly, or does not begin at a place divisible by n. */
 bool ix_run_same(const Ix *ix, int axis, int n);
 bool ix_run_step(const Ix *ix, int axis, int n, int64_t *step);
+/* The same index, where digits of a place stand side by side put together again: x % 6 + x / 6 % 5 * 6 is x % 30. */
+const Ix *ix_join(Kernel *k, const Ix *ix);
 int64_t ix_local_stride(const Ix *ix, int axis);
 void ix_unflatten(Kernel *k, const Ix *x, const int64_t *dim, int nd, const Ix **idx);
 void ix_reshape(Kernel *k, const Ix *const *idx, const int64_t *x, int nx, const int64_t *y, int ny, const Ix **out);

@@ -755,11 +755,33 @@ lower_columns(Kernel *k, const Region *r, int64_t parts, int64_t rows, int64_t c
 		s.dim[1] = part[1];
 		k->columns = true;
 	}
-	for (int i = 0; i < 3; i++)
-		add_axis(k, s.dim[i]);
+	lower_space(k, s.dim[0], s.dim[1], columns, places);
+	lower_stores(k, r, &s);
+}
+
+void
+lower_space(Kernel *k, int64_t parts, int64_t rows, int64_t columns, int64_t places)
+{
+	add_axis(k, parts);
+	add_axis(k, rows);
+	add_axis(k, columns);
 	add_axis(k, places);
 	k->nouter = 2;
-	lower_stores(k, r, &s);
+}
+
+void
+lower_at(Kernel *k, const Region *r, const Node *like, const Ix **idx)
+{
+	k->store = arena_alloc(k->arena, (size_t)r->nnode * sizeof *k->store);
+	for (int i = 0; i < r->nnode; i++) {
+		Node *n = r->node[i];
+		if (!k->fusion->stored[n->id])
+			continue;
+		if (kind_of(n) == K_REDUCE || n->nd != like->nd || memcmp(n->dim, like->dim, (size_t)n->nd * sizeof *n->dim))
+			give_up(k, "results of different sizes");
+		else
+			k->store[k->nstore++] = (LStore){.node = n, .val = value_at(k, n, idx, NULL), .ix = layout_index(k, n, idx), .row = true};
+	}
 }
 
 /* Sums along rows and column sums in one region. */

@@ -205,6 +205,9 @@ void add_axis(Kernel *k, int64_t size);
 /* The stores of a region over parts x rows x columns, as many parts as its column sums have or else as are given; the summed
    places of its product are one more axis. */
 void lower_columns(Kernel *k, const Region *r, int64_t parts, int64_t rows, int64_t columns, int64_t places);
+/* The axes of these, and the stores of a region all at one index, as results of the shape of `like`. */
+void lower_space(Kernel *k, int64_t parts, int64_t rows, int64_t columns, int64_t places);
+void lower_at(Kernel *k, const Region *r, const Node *like, const Ix **idx);
 void give_up(Kernel *k, const char *why);
 /* The element of its packed vector from which the load's argument starts, else 0. */
 int64_t load_start(const Kernel *k, const LVal *v);

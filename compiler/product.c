@@ -14,53 +14,66 @@
 
 enum { A, B };
 
-/* The product by its dims. Of the result's, batches come first, then those of the rows, then those of the columns. */
+enum { BATCH, ROWS, COLUMNS, NGROUP };
+
+/* The product by its dims. The result's are those of batches, of the rows, and of the columns; each group in its order. */
 typedef struct Product {
 	int left;                     /* the operand that has the rows */
-	int nbatch, nrow, ncolumn;    /* dims of the result */
-	int64_t batches, rows, columns, places;
+	bool in_order;                /* of the result's dims, batches come first, then the rows', then the columns' */
+	int group[MAXDIM];            /* of each dim of the result */
+	int n[NGROUP];                /* dims */
+	int64_t dim[NGROUP][MAXDIM], count[NGROUP], places;
 	int nsum;
 	int64_t sum[MAXDIM], size[MAXDIM]; /* labels summed over, in the order of the left operand */
 } Product;
 
 static bool
-product_of(const Node *dot, Product *p)
+has_label(const Node *dot, int side, int64_t label)
 {
-	const int64_t *l = dot_labels(dot, 2);
-	bool has[2] = {0};
-	int i = 0;
-	*p = (Product){.batches = 1, .rows = 1, .columns = 1, .places = 1};
-	for (; i < dot->nd; i++) {
-		for (int side = A; side <= B; side++)
-			has[side] = find_label(dot_labels(dot, side), dot->in[side]->nd, l[i]) >= 0;
-		if (!has[A] || !has[B])
-			break;
-		p->nbatch++;
-		p->batches *= dot->dim[i];
+	return find_label(dot_labels(dot, side), dot->in[side]->nd, label) >= 0;
+}
+
+/* The operand that the first of the result's dims which only one has belongs to, or with `last` the other one than the last does. */
+static int
+rows_side(const Node *dot, bool last)
+{
+	int side = -1;
+	for (int i = 0; i < dot->nd; i++) {
+		int64_t label = dot_labels(dot, 2)[i];
+		bool a = has_label(dot, A, label), b = has_label(dot, B, label);
+		if (a != b && (side < 0 || last))
+			side = a == last ? B : A;
 	}
-	if (i == dot->nd)
+	return side;
+}
+
+static bool
+product_of(const Node *dot, bool any_order, Product *p)
+{
+	*p = (Product){.left = rows_side(dot, any_order), .in_order = true, .count = {1, 1, 1}, .places = 1};
+	for (int i = 0; i < dot->nd; i++) {
+		int64_t label = dot_labels(dot, 2)[i];
+		bool a = has_label(dot, A, label), b = has_label(dot, B, label);
+		int g = a && b ? BATCH : a == (p->left == A) ? ROWS : COLUMNS;
+		p->in_order &= !i || g >= p->group[i - 1];
+		p->group[i] = g;
+		p->dim[g][p->n[g]++] = dot->dim[i];
+		p->count[g] *= dot->dim[i];
+	}
+	if (p->left < 0 || !(p->in_order || any_order))
 		return false;
-	p->left = has[A] ? A : B;
-	for (; i < dot->nd; i++) {
-		for (int side = A; side <= B; side++)
-			has[side] = find_label(dot_labels(dot, side), dot->in[side]->nd, l[i]) >= 0;
-		if (has[A] == has[B] || (has[p->left] && p->ncolumn))
-			return false;
-		(*(has[p->left] ? &p->nrow : &p->ncolumn))++;
-		*(has[p->left] ? &p->rows : &p->columns) *= dot->dim[i];
-	}
 	const Node *x = dot->in[p->left];
-	for (i = 0; i < x->nd; i++) {
+	for (int i = 0; i < x->nd; i++) {
 		int64_t label = dot_labels(dot, p->left)[i];
-		if (find_label(l, dot->nd, label) >= 0)
+		if (find_label(dot_labels(dot, 2), dot->nd, label) >= 0)
 			continue;
-		if (find_label(dot_labels(dot, !p->left), dot->in[!p->left]->nd, label) < 0)
+		if (!has_label(dot, !p->left, label))
 			return false;
 		p->size[p->nsum] = x->dim[i];
 		p->sum[p->nsum++] = label;
 		p->places *= x->dim[i];
 	}
-	return p->ncolumn > 0 && p->nsum + p->nbatch + p->ncolumn == dot->in[!p->left]->nd;
+	return p->n[COLUMNS] > 0 && p->nsum + p->n[BATCH] + p->n[COLUMNS] == dot->in[!p->left]->nd;
 }
 
 bool
@@ -109,35 +122,53 @@ in_pieces(const Fusion *f, Node *x)
 	return one;
 }
 
+/* Are places of its operands ints? */
+static bool
+fits(const Product *p)
+{
+	return p->count[ROWS] * p->count[BATCH] < INT32_MAX / 64 && p->count[COLUMNS] * p->places < INT32_MAX / 64;
+}
+
 ProductUse
 product_use(const Fusion *f, const Node *dot)
 {
 	Product p;
-	if (!f->cuda || !f->fuse || !product_possible(dot) || !product_of(dot, &p))
+	if (!f->cuda)
+		return f->fuse && dot->dt == DT_F32 && product_of(dot, true, &p) && fits(&p) ? PRODUCT_ALONE : PRODUCT_NOT;
+	if (!f->fuse || !product_possible(dot) || !product_of(dot, false, &p))
 		return PRODUCT_NOT;
 	if (!f->library || product_windowed(dot->in[A]) || product_windowed(dot->in[B]))
-		return p.rows * p.batches < INT32_MAX / 64 && p.columns * p.places < INT32_MAX / 64 ? PRODUCT_ALONE : PRODUCT_NOT;
-	bool shape = dot->dt == DT_BF16 && p.batches == 1 && p.places % 16 == 0 && p.places <= 128 && p.columns % 64 == 0 && p.rows >= 1024 && p.rows % 128 == 0;
+		return fits(&p) ? PRODUCT_ALONE : PRODUCT_NOT;
+	bool shape = dot->dt == DT_BF16 && p.count[BATCH] == 1 && p.places % 16 == 0 && p.places <= 128 && p.count[COLUMNS] % 64 == 0 && p.count[ROWS] >= 1024 && p.count[ROWS] % 128 == 0;
 	return shape && in_pieces(f, dot->in[A]) && in_pieces(f, dot->in[B]) ? PRODUCT_JOINED : PRODUCT_NOT;
 }
 
 /* ---- lowering ---- */
+
+/* The result's element at the kernel's place, by its dims. */
+static void
+result_index(Kernel *k, const Node *dot, const Product *p, const Ix **idx)
+{
+	const Ix *part = ix_axis(k, 0), *row = ix_axis(k, 1), *at[NGROUP][MAXDIM];
+	int n[NGROUP] = {0};
+	ix_unflatten(k, part, p->dim[BATCH], p->n[BATCH], at[BATCH]);
+	ix_unflatten(k, p->count[BATCH] > 1 ? row : ix_addmul(k, row, part, k->size[1]), p->dim[ROWS], p->n[ROWS], at[ROWS]);
+	ix_unflatten(k, ix_axis(k, 2), p->dim[COLUMNS], p->n[COLUMNS], at[COLUMNS]);
+	for (int i = 0; i < dot->nd; i++)
+		idx[i] = at[p->group[i]][n[p->group[i]]++];
+}
 
 /* The operand's element at the kernel's places. */
 static LVal *
 operand(Kernel *k, const Node *dot, const Product *p, int side)
 {
 	Node *x = dot->in[side];
-	const int64_t *result = dot_labels(dot, 2);
 	const Ix *kept[MAXDIM], *sum[MAXDIM], *idx[MAXDIM];
-	const Ix *row = p->batches > 1 ? ix_axis(k, 1) : ix_addmul(k, ix_axis(k, 1), ix_axis(k, 0), k->size[1]);
-	ix_unflatten(k, ix_axis(k, 0), dot->dim, p->nbatch, kept);
-	ix_unflatten(k, row, dot->dim + p->nbatch, p->nrow, kept + p->nbatch);
-	ix_unflatten(k, ix_axis(k, 2), dot->dim + p->nbatch + p->nrow, p->ncolumn, kept + p->nbatch + p->nrow);
+	result_index(k, dot, p, kept);
 	ix_unflatten(k, ix_axis(k, 3), p->size, p->nsum, sum);
 	for (int i = 0; i < x->nd; i++) {
 		int64_t label = dot_labels(dot, side)[i];
-		int r = find_label(result, dot->nd, label);
+		int r = find_label(dot_labels(dot, 2), dot->nd, label);
 		idx[i] = r >= 0 ? kept[r] : sum[find_label(p->sum, p->nsum, label)];
 	}
 	return value_at(k, x, idx, NULL);
@@ -146,34 +177,45 @@ operand(Kernel *k, const Node *dot, const Product *p, int side)
 LVal *
 lower_product_dot(Kernel *k, Node *dot, const Ix **idx)
 {
+	const Ix *here[MAXDIM];
 	Product p;
 	LVal v = {.kind = LV_DOT, .node = dot, .dt = dot->dt, .cost = 30, .axes = 7};
-	if (!product_of(dot, &p) || k->naxis != 4) {
-		give_up(k, "a matrix product inside");
+	bool ok = k->naxis == 4 && product_of(dot, !k->fusion->cuda, &p);
+	if (ok)
+		result_index(k, dot, &p, here);
+	for (int i = 0; i < dot->nd && ok; i++)
+		ok = idx[i] == here[i];
+	if (!ok) {
+		give_up(k, "a matrix product of other places");
 		return val_new(k, (LVal){.kind = LV_CONST, .node = dot, .dt = dot->dt});
 	}
-	int kept = p.nbatch + p.nrow;
-	const Ix *row = ix_addmul(k, ix_axis(k, 1), ix_axis(k, 0), k->size[1]);
-	if (ix_flatten(k, idx, dot->dim, kept) != row || ix_flatten(k, idx + kept, dot->dim + kept, p.ncolumn) != ix_axis(k, 2))
-		give_up(k, "a matrix product of other places");
 	v.of[0] = operand(k, dot, &p, p.left);
 	v.of[1] = operand(k, dot, &p, !p.left);
+	if (!k->fusion->cuda && (v.of[0]->kind != LV_LOAD || v.of[0]->guard || v.of[1]->kind != LV_LOAD || v.of[1]->guard))
+		give_up(k, "an operand that is not in memory"); /* on a CPU it would be computed for every tile */
 	return k->product = val_new(k, v);
 }
 
 void
 lower_product(Kernel *k, const Region *r)
 {
-	const Node *dot = NULL;
+	Node *dot = NULL;
+	const Ix *idx[MAXDIM];
 	Product p;
 	for (int i = 0; i < r->nnode; i++)
 		if (prim_info[r->node[i]->op].kind == K_DOT)
 			dot = r->node[i];
-	if (!product_of(dot, &p)) {
+	if (!product_of(dot, !k->fusion->cuda, &p)) {
 		give_up(k, "no product of rows and columns");
 		return;
 	}
-	lower_columns(k, r, p.batches, p.rows, p.columns, p.places);
+	if (p.in_order) {
+		lower_columns(k, r, p.count[BATCH], p.count[ROWS], p.count[COLUMNS], p.places);
+	} else {
+		lower_space(k, p.count[BATCH], p.count[ROWS], p.count[COLUMNS], p.places);
+		result_index(k, dot, &p, idx);
+		lower_at(k, r, dot, idx);
+	}
 	if (!k->fail && !k->product)
 		give_up(k, "the product is not needed");
 }

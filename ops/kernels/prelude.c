@@ -396,3 +396,152 @@ mm_shuffle(uint32_t i, uint32_t n, uint32_t key)
 	} while (x >= n);
 	return (int)x;
 }
+
+/* ---- matrix products ---- */
+
+/* Registers hold MM_DEEP rows of up to two vectors of the result; with what they are multiplied by, that is all there are. */
+#if defined(__AVX512F__)
+enum { MM_LANES = 16, MM_DEEP = 14 };
+#elif defined(__AVX__)
+enum { MM_LANES = 8, MM_DEEP = 6 };
+#else
+enum { MM_LANES = 4, MM_DEEP = 6 };
+#endif
+#if defined(__clang__)
+#define MM_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define MM_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+typedef float MmVec __attribute__((vector_size(4 * MM_LANES)));
+typedef float MmAny __attribute__((vector_size(4 * MM_LANES), aligned(4))); /* wherever it lies */
+
+MM_INLINE MmVec
+mm_same(float x)
+{
+	MmVec v;
+	for (int i = 0; i < MM_LANES; i++)
+		v[i] = x;
+	return v;
+}
+
+/* a b + c of each lane, rounded once where the CPU can: of this alone clang makes vectors when it may contract, gcc always. */
+MM_INLINE MmVec
+mm_fmav(MmVec a, MmVec b, MmVec c)
+{
+#if defined(__clang__)
+#pragma clang fp contract(fast)
+	return a * b + c;
+#else
+	MmVec v;
+	for (int i = 0; i < MM_LANES; i++)
+		v[i] = mm_fma(a[i], b[i], c[i]);
+	return v;
+#endif
+}
+
+/* c[r, :] (+)= sum(a[r * ars + k * acs] b[k * bs, :], k), rows of so many vectors; sums in the order of k. */
+MM_INLINE void
+mm_micro(const int rows, const int vectors, int places, const float *a, int64_t ars, int64_t acs, const float *b, int64_t bs, float *c, int64_t cs, int add)
+{
+	MmVec d[MM_DEEP][2], x[2];
+	MM_UNROLL for (int r = 0; r < rows; r++)
+		MM_UNROLL for (int v = 0; v < vectors; v++)
+			d[r][v] = add ? *(const MmAny *)(c + r * cs + v * MM_LANES) : mm_same(0);
+	for (int k = 0; k < places; k++, a += acs, b += bs) {
+		MM_UNROLL for (int v = 0; v < vectors; v++)
+			x[v] = *(const MmAny *)(b + v * MM_LANES);
+		MM_UNROLL for (int r = 0; r < rows; r++) {
+			const MmVec s = mm_same(a[r * ars]);
+			MM_UNROLL for (int v = 0; v < vectors; v++)
+				d[r][v] = mm_fmav(s, x[v], d[r][v]);
+		}
+	}
+	MM_UNROLL for (int r = 0; r < rows; r++)
+		MM_UNROLL for (int v = 0; v < vectors; v++)
+			*(MmAny *)(c + r * cs + v * MM_LANES) = d[r][v];
+}
+
+#define MM_ARGS int places, const float *a, int64_t ars, int64_t acs, const float *b, int64_t bs, float *c, int64_t cs, int add
+#define MM_ROWS(n)                                                                                                             \
+	static __attribute__((noinline)) void mm_rows##n##_1(MM_ARGS) { mm_micro(n, 1, places, a, ars, acs, b, bs, c, cs, add); } \
+	static __attribute__((noinline)) void mm_rows##n##_2(MM_ARGS) { mm_micro(n, 2, places, a, ars, acs, b, bs, c, cs, add); }
+MM_ROWS(1) MM_ROWS(2) MM_ROWS(3) MM_ROWS(4) MM_ROWS(5) MM_ROWS(6)
+#if defined(__AVX512F__)
+MM_ROWS(7) MM_ROWS(8) MM_ROWS(9) MM_ROWS(10) MM_ROWS(11) MM_ROWS(12) MM_ROWS(13) MM_ROWS(14)
+#endif
+
+/* n rows, known where it is compiled: what is not called is not made. */
+#define MM_CASE(n) case n: (vectors == 1 ? mm_rows##n##_1 : mm_rows##n##_2)(places, a, ars, acs, b, bs, c, cs, add); break;
+MM_INLINE void
+mm_rows(const int n, const int vectors, MM_ARGS)
+{
+	switch (n) {
+	MM_CASE(1) MM_CASE(2) MM_CASE(3) MM_CASE(4) MM_CASE(5) MM_CASE(6)
+#if defined(__AVX512F__)
+	MM_CASE(7) MM_CASE(8) MM_CASE(9) MM_CASE(10) MM_CASE(11) MM_CASE(12) MM_CASE(13) MM_CASE(14)
+#endif
+	}
+}
+
+/* The rows of a tile, which are `full` or `last`. */
+MM_INLINE void
+mm_product(int rows, const int full, const int last, const int vectors, MM_ARGS)
+{
+	int r = 0;
+	for (; r + MM_DEEP <= rows; r += MM_DEEP)
+		mm_rows(MM_DEEP, vectors, places, a + r * ars, ars, acs, b, bs, c + r * cs, cs, add);
+	a += r * ars;
+	c += r * cs;
+	if (rows == full)
+		mm_rows(full % MM_DEEP, vectors, places, a, ars, acs, b, bs, c, cs, add);
+	else
+		mm_rows(last % MM_DEEP, vectors, places, a, ars, acs, b, bs, c, cs, add);
+}
+
+MM_INLINE void
+mm_copy(float *restrict to, int64_t apart, const float *restrict from, int64_t step, int many)
+{
+	for (int i = 0; i < many; i++)
+		to[i * apart] = from[i * step];
+}
+
+/* to[k * stride + j] = from[j * step + k], of places k and lines j: a square of vectors is turned at a time, halves, quarters, .. of
+   it change places. */
+MM_INLINE void
+mm_turn(float *restrict to, int64_t stride, const float *restrict from, int64_t step, int lines, int places)
+{
+	int j = 0;
+#if defined(__GNUC__) && !defined(__clang__)
+	for (; j + MM_LANES <= lines; j += MM_LANES) {
+		int k = 0;
+		for (; k + MM_LANES <= places; k += MM_LANES) {
+			MmVec v[MM_LANES];
+			MM_UNROLL for (int i = 0; i < MM_LANES; i++)
+				v[i] = *(const MmAny *)(from + (j + i) * step + k);
+			MM_UNROLL for (int h = MM_LANES / 2; h; h /= 2)
+				MM_UNROLL for (int i = 0; i < MM_LANES; i++) {
+					typedef int32_t Mask __attribute__((vector_size(4 * MM_LANES)));
+					if (i & h)
+						continue;
+					Mask lo, hi;
+					MM_UNROLL for (int l = 0; l < MM_LANES; l++) {
+						lo[l] = l & h ? MM_LANES + l - h : l;
+						hi[l] = l & h ? MM_LANES + l : l + h;
+					}
+					const MmVec a = __builtin_shuffle(v[i], v[i + h], lo), b = __builtin_shuffle(v[i], v[i + h], hi);
+					v[i] = a;
+					v[i + h] = b;
+				}
+			MM_UNROLL for (int i = 0; i < MM_LANES; i++)
+				*(MmAny *)(to + (k + i) * stride + j) = v[i];
+		}
+		for (; k < places; k++)
+			for (int i = j; i < j + MM_LANES; i++)
+				to[k * stride + i] = from[i * step + k];
+	}
+#endif
+	for (; j < lines; j++)
+		for (int k = 0; k < places; k++)
+			to[k * stride + j] = from[j * step + k];
+}
