@@ -88,6 +88,13 @@ even(const Kernel *k, const Side *s)
 	return s->run[s->outer] == k->size[s->outer] && s->run[PLACE] == k->size[PLACE];
 }
 
+/* Does a panel of it lie side by side? */
+static bool
+in_panels(const Kernel *k, const Side *s)
+{
+	return s->step[COLUMN] == 1 && s->run[COLUMN] % WIDE == 0 && s->run[PLACE] == k->size[PLACE] && s->step[PLACE] == WIDE;
+}
+
 static int64_t
 up(int64_t n, int64_t by)
 {
@@ -424,7 +431,7 @@ emit_product_c(Emit *e, Launch *l)
 	int64_t turns = k->columns && t.parts == 1 ? t.down : 1, down = t.down / turns, pieces = k->size[PART] / t.parts * down * t.over;
 	double flops = 2.0 * (double)k->outer * (double)k->row;
 	left.copied = !even(k, &left) || (left.step[PLACE] != 1 && t.rows > 1 && k->size[PLACE] > 1);
-	right.copied = right.turned || !even(k, &right) || right.step[COLUMN] != 1 || (t.rows > FEW && k->size[COLUMN] > WIDE);
+	right.copied = !in_panels(k, &right) && (right.turned || !even(k, &right) || right.step[COLUMN] != 1 || (t.rows > FEW && k->size[COLUMN] > WIDE));
 	e->lanes = ~0u;
 	e->column = t.parts > 1 ? arena_printf(k->arena, "((i0 - part) * %ld + m) * %ld + n", (long)k->size[ROW], (long)t.wide) : arena_printf(k->arena, "m * %ld + n", (long)t.wide);
 	e->place[k->product->id] = PL_SHARED;

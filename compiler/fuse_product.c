@@ -63,7 +63,9 @@ tile_product(Fusion *f, Node *n, bool *must)
 static Node *
 operand_base(const Fusion *f, Node *dot, int side)
 {
-	Node *x = dot->in[side];
+	Node *x = dot->in[side], *base = matrix_below(f, x);
+	if (!f->cuda && base->op == P_input && base != x)
+		return base; /* in panels: pack.c */
 	return product_windowed(x) || product_operand_ok(f, dot, side) ? matrix_below(f, x) : x;
 }
 

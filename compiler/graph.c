@@ -412,6 +412,7 @@ static Node *
 map_scan(Graph *to, const Node *x, Node **ops, Node *const *v, int n, int *place, MapFn f, void *ctx)
 {
 	Graph body = *x->body;
+	body.scan = x;
 	bool *used = arena_alloc(to->arena, (size_t)body.noutput);
 	int *at = arena_alloc(to->arena, (size_t)body.noutput * sizeof *at);
 	memset(used, true, (size_t)scan_ncarry(x));
@@ -431,7 +432,9 @@ map_scan(Graph *to, const Node *x, Node **ops, Node *const *v, int n, int *place
 			body.output[body.noutput++] = x->body->output[i];
 		}
 	}
-	Node *y = scan_lift(to, x, ops, graph_map(&body, f, ctx));
+	Graph *step = graph_map(&body, f, ctx);
+	step->scan = NULL;
+	Node *y = scan_lift(to, x, ops, step);
 	for (int i = 0; i < n; i++) /* lifting may have added carries behind the others */
 		if (v[i]->op == P_result && v[i]->in[0] == x)
 			place[v[i]->id] = at[v[i]->at[0]] + (v[i]->at[0] < scan_ncarry(x) ? 0 : scan_ncarry(y) - scan_ncarry(x));
@@ -449,6 +452,7 @@ graph_map(Graph *g, MapFn f, void *ctx)
 	Node *in[256];
 	to->batch = g->batch;
 	to->nsite = g->nsite;
+	to->scan = g->scan;
 	to->param = g->param, to->nparam = to->capparam = g->nparam;
 	for (int i = 0; i < g->ninput; i++) /* a list of its own: f may change sizes */
 		graph_input(to, g->input[i]);

@@ -255,6 +255,7 @@ struct Graph {
 	int64_t parts;   /* batches a training step, each with random numbers of its own; 0 and 1: one */
 	int narg;        /* of P_arg so far */
 	Loc loc, model;  /* given to nodes made now */
+	const Node *scan; /* while a body is mapped: the scan that it was the body of */
 };
 
 Graph *graph_new(Arena *a, const char *name);
@@ -453,6 +454,7 @@ Graph *pass_small_products(Graph *g, bool library);
 Node *contract_sum(Graph *to, const Node *x, const Node *n);
 /* resum.c: the sum n of x by a product that has summed it already, or NULL. */
 Node *resum(Graph *to, Node *x, const Node *n);
+Graph *pass_pack(Graph *g);          /* matrices of loops in panels, for a CPU */
 Graph *pass_split(Graph *g, bool cuda); /* long reductions become two, for a target */
 
 #endif

@@ -146,8 +146,8 @@ static Node *
 split(Graph *to, Node *n, Node **in, void *ctx)
 {
 	Node *x = n->nin ? in[0] : NULL;
-	if (n->op == P_dot && !*(bool *)ctx)
-		return split_dot(to, n, in);
+	if (n->op == P_dot && !*(bool *)ctx) /* in a loop, parts cost more than they give */
+		return to->scan ? NULL : split_dot(to, n, in);
 	if (n->op == P_reduce_sum && x->op == P_add && !*(bool *)ctx) {
 		Node *dots = contract_sum(to, x, n); /* a GPU sums small products in one kernel */
 		if (dots)

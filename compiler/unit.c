@@ -236,6 +236,8 @@ target_set(Unit *u, const char *target, PlanTargetset *s)
 		if (o.cuda && o.fuse)
 			g = pass_small_products(g, o.library);
 		g = pass_split(g, o.cuda);
+		if (!o.cuda && o.fuse)
+			g = pass_pack(g);
 		graph_verify(g, "split");
 		s->program[s->nprogram++] = codegen(g, &u->places, &o, src);
 		src->kernels = src->per_module; /* programs share no module: a small one loads fast */
