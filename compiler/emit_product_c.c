@@ -19,8 +19,10 @@
 #define DEPTH 512        /* a block's places: rows and panel in the nearest caches */
 #define WIDE 32          /* two of the longest vectors */
 #define DEEP 14          /* rows that the widest registers hold */
-#define FEW 28           /* rows of a tile for which a panel is not copied */
+#define FEW 28           /* rows of a tile for which a panel is not copied.. */
+#define LINES 4          /* and for which the second operand is read line by line, as it lies */
 #define PIECE 2e6        /* operations of a piece that are worth handing out.. */
+#define READ 131072      /* or floats that it reads, where rows are few */
 #define PIECES 8         /* of which a kernel should have so many, and half as many before rows get fewer */
 #define SHARED 2e5       /* operations from which threads pay */
 
@@ -145,8 +147,10 @@ tiles_of(const Kernel *k, const Side *left, const Side *right)
 	by = by > ROWS ? run : by;
 	t.parts = parts_of(k, left, right);
 	t.rows = t.parts > 1 ? rows * t.parts : rows_of(rows, by, ROWS);
-	while (t.columns > WIDE && (t.columns > COLUMNS || t.columns * t.rows > TILE))
+	while (t.columns > WIDE && ((t.columns > COLUMNS && t.rows > LINES) || t.columns * t.rows > TILE))
 		t.columns = up(t.columns / 2, WIDE);
+	if (t.rows <= LINES) /* reading is what takes time */
+		want = (double)(places * columns * k->size[PART]) / READ;
 	want = want < PIECES ? want : PIECES;
 	for (;;) {
 		t.down = (rows + t.rows - 1) / t.rows;
@@ -402,6 +406,15 @@ put_product(Emit *e, const Side *left, const Side *right, const Tiles *t)
 	open_loop(e, arena_printf(k->arena, "int place0 = 0; place0 < %ld; place0 += %ld", places, (long)t->depth));
 	put_part(e, "places", "place0", places, t->depth);
 	put_left(e, left, t, &ars, &acs);
+	if (!right->copied && t->rows <= LINES) {
+		char *at = load_text(e, right->val);
+		emit_line(e, "const int i2 = column0; (void)i2;");
+		emit_line(e, "mm_lines(rows, places, left, %s, %s, &%s, %ld, columns, v%d, %ld, place0 > 0);", ars, acs, at, (long)right->step[PLACE], k->product->id,
+		          (long)t->wide);
+		free(at);
+		close_loop(e);
+		return;
+	}
 	open_loop(e, "int column = 0; column < columns; column += PANEL");
 	put_right(e, right, t);
 	emit_line(e, "mm_product(rows, %ld, %ld, PANEL / MM_LANES, places, left, %s, %s, right, next, v%d + column, %ld, place0 > 0);", (long)t->rows,
@@ -431,6 +444,8 @@ emit_product_c(Emit *e, Launch *l)
 	int64_t turns = k->columns && t.parts == 1 ? t.down : 1, down = t.down / turns, pieces = k->size[PART] / t.parts * down * t.over;
 	double flops = 2.0 * (double)k->outer * (double)k->row;
 	left.copied = !even(k, &left) || (left.step[PLACE] != 1 && t.rows > 1 && k->size[PLACE] > 1);
+	if (t.rows <= LINES && even(k, &right) && right.step[COLUMN] == 1)
+		right.turned = false;
 	right.copied = !in_panels(k, &right) && (right.turned || !even(k, &right) || right.step[COLUMN] != 1 || (t.rows > FEW && k->size[COLUMN] > WIDE));
 	e->lanes = ~0u;
 	e->column = t.parts > 1 ? arena_printf(k->arena, "((i0 - part) * %ld + m) * %ld + n", (long)k->size[ROW], (long)t.wide) : arena_printf(k->arena, "m * %ld + n", (long)t.wide);

@@ -80,7 +80,7 @@ bool
 product_possible(const Node *dot)
 {
 	Product p;
-	return dot->in[A]->dt == DT_BF16 && dot->in[B]->dt == DT_BF16 && product_of(dot, &p);
+	return dot->in[A]->dt == DT_BF16 && dot->in[B]->dt == DT_BF16 && product_of(dot, false, &p);
 }
 
 bool
