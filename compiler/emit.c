@@ -416,6 +416,10 @@ kernel_name(Arena *a, const Kernel *k, int index)
 		text_printf(&t, "_%s", prim_info[k->store[0].node->op].name);
 		n = 1;
 	}
+	if (k->product) {
+		text_puts(&t, "_dot");
+		n = 1;
+	}
 	for (int i = k->nval - 1; i >= 0 && n < 4; i--) {
 		const LVal *v = k->val[i];
 		if (v->kind != LV_PRIM && v->kind != LV_REDUCE && v->kind != LV_RANDOM)

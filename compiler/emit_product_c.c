@@ -17,6 +17,7 @@
 #define COLUMNS 512      /* of a tile, at most.. */
 #define TILE 65536       /* and floats: in the second cache */
 #define DEPTH 512        /* a block's places: rows and panel in the nearest caches */
+#define RUN 384          /* places of a run that is copied as one */
 #define WIDE 32          /* two of the longest vectors */
 #define DEEP 14          /* rows that the widest registers hold */
 #define FEW 28           /* rows of a tile for which a panel is not copied.. */
@@ -58,13 +59,15 @@ goes_evenly(const Ix *ix, int axis, int64_t n)
 	return true;
 }
 
+/* The longest run along the axis: all of it, or a part of it of at most so many places. */
 static void
-find_run(const Kernel *k, Side *s, int axis)
+find_run(const Kernel *k, Side *s, int axis, int64_t most)
 {
-	int64_t size = k->size[axis], n = 1;
-	for (int64_t d = 1; d <= size && n < size; d++)
-		if (size % d == 0 && goes_evenly(s->val->ix, axis, size / d))
-			n = size / d, d = size;
+	int64_t size = k->size[axis], n = size;
+	if (!goes_evenly(s->val->ix, axis, n))
+		for (n = most < size ? most : size; n > 1; n--)
+			if (size % n == 0 && goes_evenly(s->val->ix, axis, n))
+				break;
 	s->run[axis] = n;
 	s->step[axis] = ix_local_stride(s->val->ix, axis);
 }
@@ -76,8 +79,8 @@ side_of(Kernel *k, const LVal *v, int outer)
 	Side s = {.val = joined, .outer = outer};
 	*joined = *v;
 	joined->ix = ix_join(k, v->ix);
-	find_run(k, &s, outer);
-	find_run(k, &s, PLACE);
+	find_run(k, &s, outer, ROWS);
+	find_run(k, &s, PLACE, RUN);
 	bool rows = s.step[outer] == 1, places = s.step[PLACE] == 1;
 	s.turned = places && (!rows || s.run[PLACE] > s.run[outer]);
 	return s;
@@ -137,11 +140,26 @@ parts_of(const Kernel *k, const Side *left, const Side *right)
 	return most > 1 ? most : 1;
 }
 
+/* Places of a block: whole runs of both operands. */
+static int64_t
+depth_of(const Kernel *k, Side *left, Side *right)
+{
+	int64_t places = k->size[PLACE], blocks = (places + DEPTH - 1) / DEPTH;
+	int64_t a = left->run[PLACE] < places ? left->run[PLACE] : 1, b = right->run[PLACE] < places ? right->run[PLACE] : 1, both = a / gcd(a, b) * b;
+	if (both > DEPTH) {
+		both = gcd(a, b);
+		left->run[PLACE] = a > 1 ? both : places;
+		right->run[PLACE] = b > 1 ? both : places;
+	}
+	int64_t depth = up((places + blocks - 1) / blocks, both);
+	return depth < places ? depth : places;
+}
+
 static Tiles
-tiles_of(const Kernel *k, const Side *left, const Side *right)
+tiles_of(const Kernel *k, Side *left, Side *right)
 {
 	int64_t rows = k->size[ROW], columns = k->size[COLUMN], places = k->size[PLACE], run = left->run[ROW] < rows ? left->run[ROW] : 1;
-	int64_t by = run * DEEP / gcd(run, DEEP), blocks = (places + DEPTH - 1) / DEPTH, deep = 1;
+	int64_t by = run * DEEP / gcd(run, DEEP);
 	double flops = 2.0 * (double)(rows * columns) * (double)places * (double)k->size[PART], want = flops / PIECE;
 	Tiles t = {.columns = up(columns, WIDE)};
 	by = by > ROWS ? run : by;
@@ -163,13 +181,7 @@ tiles_of(const Kernel *k, const Side *left, const Side *right)
 		else
 			break;
 	}
-	for (int i = 0; i < 2; i++) { /* whole runs of places */
-		const Side *s = i ? right : left;
-		if (s->run[PLACE] < places)
-			deep = deep * s->run[PLACE] / gcd(deep, s->run[PLACE]);
-	}
-	t.depth = up((places + blocks - 1) / blocks, deep);
-	t.depth = t.depth < places ? t.depth : places;
+	t.depth = depth_of(k, left, right);
 	t.wide = up(t.columns < columns ? t.columns : columns, WIDE);
 	return t;
 }
@@ -282,7 +294,7 @@ copy_panel(Emit *e, const Side *s)
 
 /* right, a panel of it, where it lies or copied. */
 static void
-put_right(Emit *e, const Side *s, const Tiles *t)
+put_right(Emit *e, const Side *s)
 {
 	emit_line(e, "const int many = columns - column < PANEL ? columns - column : PANEL;");
 	emit_line(e, "const float *right = panel;");
@@ -300,7 +312,6 @@ put_right(Emit *e, const Side *s, const Tiles *t)
 	} else {
 		emit_line(e, "{");
 	}
-	(void)t;
 	e->indent++;
 	copy_panel(e, s);
 	close_loop(e);
@@ -408,15 +419,18 @@ put_product(Emit *e, const Side *left, const Side *right, const Tiles *t)
 	put_left(e, left, t, &ars, &acs);
 	if (!right->copied && t->rows <= LINES) {
 		char *at = load_text(e, right->val);
-		emit_line(e, "const int i2 = column0; (void)i2;");
+		emit_line(e, "{");
+		e->indent++;
+		emit_line(e, "const int i2 = column0, i3 = place0; (void)i2; (void)i3;");
 		emit_line(e, "mm_lines(rows, places, left, %s, %s, &%s, %ld, columns, v%d, %ld, place0 > 0);", ars, acs, at, (long)right->step[PLACE], k->product->id,
 		          (long)t->wide);
 		free(at);
 		close_loop(e);
+		close_loop(e);
 		return;
 	}
 	open_loop(e, "int column = 0; column < columns; column += PANEL");
-	put_right(e, right, t);
+	put_right(e, right);
 	emit_line(e, "mm_product(rows, %ld, %ld, PANEL / MM_LANES, places, left, %s, %s, right, next, v%d + column, %ld, place0 > 0);", (long)t->rows,
 	          (long)(t->parts > 1 ? t->rows : k->size[ROW] - (t->down - 1) * t->rows), ars, acs, k->product->id, (long)t->wide);
 	close_loop(e);
@@ -434,63 +448,82 @@ mark_index(const Emit *e, bool *need, const Ix *ix)
 	}
 }
 
+/* A tile, at part, first, column0. down: tiles that one piece sums up, place by place of the columns. */
+static void
+put_tile(Emit *e, const bool *need, const Side *left, const Side *right, const Tiles *t, int64_t down)
+{
+	Kernel *k = e->k;
+	if (t->parts > 1) {
+		emit_line(e, "{");
+		e->indent++;
+		emit_line(e, "const int i0 = part;");
+		put_product(e, left, right, t);
+		close_loop(e);
+		open_loop(e, arena_printf(k->arena, "int i0 = part; i0 < part + %ld; i0++", (long)t->parts));
+	} else {
+		emit_line(e, "const int i0 = part; (void)i0;");
+	}
+	zero_sums(e, t);
+	put_values(e, need, ~0u, 1u << PART);
+	if (down > 1)
+		open_loop(e, arena_printf(k->arena, "; first < %ld; first += %ld", (long)k->size[ROW], (long)t->rows));
+	if (t->parts == 1)
+		put_product(e, left, right, t);
+	put_results(e, need, t);
+	if (down > 1)
+		close_loop(e);
+	put_sums(e);
+	if (t->parts > 1)
+		close_loop(e);
+}
+
+/* Values that stores need; those that are the same everywhere are not asked for. */
+static bool *
+needed(Emit *e)
+{
+	Kernel *k = e->k;
+	bool *need = arena_alloc(k->arena, (size_t)k->nval);
+	e->lanes = ~0u;
+	for (int i = 0; i < k->nstore; i++) {
+		need_value(e, need, k->store[i].val);
+		mark_index(e, need, k->store[i].ix);
+	}
+	for (int i = 0; i < k->nval; i++)
+		need[i] |= !k->val[i]->axes;
+	return need;
+}
+
+/* Where a copy of panels costs less than reading lines far apart, or they do not lie in vectors. */
+static bool
+copies_right(const Kernel *k, const Side *s, const Tiles *t)
+{
+	return !in_panels(k, s) && (s->turned || !even(k, s) || s->step[COLUMN] != 1 || (t->rows > FEW && k->size[COLUMN] > WIDE));
+}
+
 void
 emit_product_c(Emit *e, Launch *l)
 {
 	Kernel *k = e->k;
 	Side left = side_of(k, k->product->of[0], ROW), right = side_of(k, k->product->of[1], COLUMN);
 	Tiles t = tiles_of(k, &left, &right);
-	bool *need = arena_alloc(k->arena, (size_t)k->nval);
-	int64_t turns = k->columns && t.parts == 1 ? t.down : 1, down = t.down / turns, pieces = k->size[PART] / t.parts * down * t.over;
-	double flops = 2.0 * (double)k->outer * (double)k->row;
+	bool *need = needed(e);
+	long turns = k->columns && t.parts == 1 ? (long)t.down : 1, down = (long)t.down / turns, pieces = (long)(k->size[PART] / t.parts * t.over) * down;
 	left.copied = !even(k, &left) || (left.step[PLACE] != 1 && t.rows > 1 && k->size[PLACE] > 1);
-	if (t.rows <= LINES && even(k, &right) && right.step[COLUMN] == 1)
-		right.turned = false;
-	right.copied = !in_panels(k, &right) && (right.turned || !even(k, &right) || right.step[COLUMN] != 1 || (t.rows > FEW && k->size[COLUMN] > WIDE));
-	e->lanes = ~0u;
+	right.turned &= !(t.rows <= LINES && even(k, &right) && right.step[COLUMN] == 1);
+	right.copied = copies_right(k, &right, &t);
 	e->column = t.parts > 1 ? arena_printf(k->arena, "((i0 - part) * %ld + m) * %ld + n", (long)k->size[ROW], (long)t.wide) : arena_printf(k->arena, "m * %ld + n", (long)t.wide);
 	e->place[k->product->id] = PL_SHARED;
-	for (int i = 0; i < k->nstore; i++) {
-		need_value(e, need, k->store[i].val);
-		mark_index(e, need, k->store[i].ix);
-	}
-	for (int i = 0; i < k->nval; i++) /* those that are the same everywhere are on no list */
-		need[i] |= !k->val[i]->axes;
 	emit_line(e, "enum { PANEL = %ld <= MM_LANES ? MM_LANES : 2 * MM_LANES };", (long)k->size[COLUMN]);
 	emit_line(e, "_Alignas(64) float v%d[%ld];", k->product->id, (long)(t.rows * t.wide));
 	emit_line(e, "_Alignas(64) float panel[%ld * PANEL];", (long)t.depth);
 	if (left.copied)
 		emit_line(e, "_Alignas(64) float left[%ld];", (long)(t.rows * t.depth));
 	put_values(e, need, ~0u, 0);
-	l->grid = pieces > 1 && flops >= SHARED ? (int)pieces : 1;
-	open_loop(e, l->grid > 1 ? "int o = (int)lo; o < (int)hi; o++" : arena_printf(k->arena, "int o = 0; o < %ld; o++", (long)pieces));
-	emit_line(e, "const int column0 = o %% %ld * %ld, block = o / %ld, part = block / %ld%s; (void)part;", (long)t.over, (long)t.columns, (long)t.over, (long)down,
-	          t.parts > 1 ? arena_printf(k->arena, " * %ld", (long)t.parts) : "");
+	l->grid = pieces > 1 && 2.0 * (double)k->outer * (double)k->row >= SHARED ? (int)pieces : 1;
+	open_loop(e, l->grid > 1 ? "int o = (int)lo; o < (int)hi; o++" : arena_printf(k->arena, "int o = 0; o < %ld; o++", pieces));
+	emit_line(e, "const int column0 = o %% %ld * %ld, block = o / %ld, part = block / %ld * %ld; (void)part;", (long)t.over, (long)t.columns, (long)t.over, down, (long)t.parts);
 	put_part(e, "columns", "column0", k->size[COLUMN], t.columns);
-	emit_line(e, "int first = block %% %ld * %ld; (void)first;", (long)down, (long)t.rows);
-	if (t.parts > 1) {
-		emit_line(e, "{");
-		e->indent++;
-		emit_line(e, "const int i0 = part;");
-		put_product(e, &left, &right, &t);
-		close_loop(e);
-		open_loop(e, arena_printf(k->arena, "int i0 = part; i0 < part + %ld; i0++", (long)t.parts));
-		zero_sums(e, &t);
-		put_values(e, need, ~0u, 1u << PART);
-		put_results(e, need, &t);
-		put_sums(e);
-		close_loop(e);
-	} else {
-		emit_line(e, "const int i0 = part; (void)i0;");
-		put_values(e, need, ~0u, 1u << PART);
-		zero_sums(e, &t);
-		if (turns > 1)
-			open_loop(e, arena_printf(k->arena, "; first < %ld; first += %ld", (long)k->size[ROW], (long)t.rows));
-		put_product(e, &left, &right, &t);
-		put_results(e, need, &t);
-		if (turns > 1)
-			close_loop(e);
-		put_sums(e);
-	}
+	emit_line(e, "int first = block %% %ld * %ld; (void)first;", down, (long)t.rows);
+	put_tile(e, need, &left, &right, &t, turns);
 	close_loop(e);
 }

@@ -883,9 +883,10 @@ kernel_lower(Arena *a, const Fusion *f, int region, Node *n)
 	for (int i = 0; i < k->nval; i++)
 		if (k->val[i]->level >= k->nlevel)
 			k->nlevel = k->val[i]->level + 1;
+	if (r->kind == R_LOOP || (r->kind == R_PRODUCT && !f->cuda))
+		check_in_place(k);
 	if (r->kind == R_LOOP) {
 		choose_serial(k);
-		check_in_place(k);
 		check_shape(k);
 	}
 	return k;

@@ -1,4 +1,5 @@
-/* Matrix products on the CPU: OpenBLAS on tiles of C, the tiles spread over the device's threads.
+/* Matrix products on the CPU that a plan leaves to a library (not fused ones: compiler/emit_product_c.c): OpenBLAS on tiles of C, the
+   tiles spread over the device's threads.
 
    Why not OpenBLAS's own threads: they are a second pool that fights with the device's, which still look for work after a kernel (seen
    on 2 cores with 0.3.21 and OpenMP: 512x128x1024 after a loop 6.1 ms, in tiles 0.6 ms; alone, tiles are never slower), they pay nothing

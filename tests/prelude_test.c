@@ -332,6 +332,77 @@ test_cases(void)
 	CHECK(shuffles > 20 && floats > 50, "only %d and %d cases found", shuffles, floats);
 }
 
+/* ---- matrix products ---- */
+
+enum { MOST_ROWS = 31, MOST_COLUMNS = 70, MOST_PLACES = 37 };
+
+/* Small integers: sums are exact in any order. */
+static void
+fill(float *x, int n)
+{
+	for (int i = 0; i < n; i++)
+		x[i] = (float)(rnd() % 17) - 8;
+}
+
+static int
+wrong(int rows, int columns, int places, const float *a, int64_t ars, int64_t acs, const float *b, int64_t bs, const float *c, int64_t cs, float before)
+{
+	int bad = 0;
+	for (int r = 0; r < rows; r++)
+		for (int n = 0; n < columns; n++) {
+			float sum = before;
+			for (int k = 0; k < places; k++)
+				sum += a[r * ars + k * acs] * b[k * bs + n];
+			bad += c[r * cs + n] != sum;
+		}
+	return bad;
+}
+
+/* All numbers of rows, one panel or many columns, the first operand either way round, from zero or from what is there. */
+static void
+test_products(void)
+{
+	static float a[MOST_ROWS * MOST_PLACES], b[MOST_PLACES * MOST_COLUMNS], c[MOST_ROWS * MOST_COLUMNS];
+	fill(a, LEN(a));
+	fill(b, LEN(b));
+	for (int rows = 1; rows <= MOST_ROWS; rows++)
+		for (int way = 0; way < 8; way++) {
+			const int turned = way & 1, add = way >> 1 & 1, vectors = 1 + (way >> 2), places = 1 + (rows * 5 + way) % MOST_PLACES;
+			const int64_t ars = turned ? 1 : MOST_PLACES, acs = turned ? MOST_ROWS : 1;
+			for (size_t i = 0; i < LEN(c); i++)
+				c[i] = 3;
+			mm_product(rows, rows, rows, vectors, places, a, ars, acs, b, MOST_COLUMNS, c, MOST_COLUMNS, add);
+			CHECK(!wrong(rows, vectors * MM_LANES, places, a, ars, acs, b, MOST_COLUMNS, c, MOST_COLUMNS, add ? 3 : 0), "%d rows, way %d", rows, way);
+			CHECK(c[vectors * MM_LANES] == 3, "%d rows, way %d: a store behind the panel", rows, way);
+		}
+	for (int columns = 1; columns <= MOST_COLUMNS; columns++) {
+		const int rows = 1 + columns % 5, add = columns % 2, places = 1 + columns % MOST_PLACES;
+		for (size_t i = 0; i < LEN(c); i++)
+			c[i] = 3;
+		mm_lines(rows, places, a, MOST_PLACES, 1, b, MOST_COLUMNS, columns, c, MOST_COLUMNS, add);
+		CHECK(!wrong(rows, columns, places, a, MOST_PLACES, 1, b, MOST_COLUMNS, c, MOST_COLUMNS, add ? 3 : 0), "%d columns line by line", columns);
+		CHECK(columns == MOST_COLUMNS || c[columns] == 3, "%d columns line by line: a store behind them", columns);
+	}
+}
+
+static void
+test_turn(void)
+{
+	static float from[MOST_COLUMNS * MOST_PLACES], to[MOST_PLACES * MOST_COLUMNS];
+	fill(from, LEN(from));
+	for (int lines = 1; lines < MOST_COLUMNS; lines++) {
+		const int places = 1 + lines * 7 % MOST_PLACES;
+		int bad = 0;
+		for (size_t i = 0; i < LEN(to); i++)
+			to[i] = 99;
+		mm_turn(to, MOST_COLUMNS, from, MOST_PLACES, lines, places);
+		for (int k = 0; k < MOST_PLACES; k++)
+			for (int j = 0; j < MOST_COLUMNS; j++)
+				bad += to[k * MOST_COLUMNS + j] != (k < places && j < lines ? from[j * MOST_PLACES + k] : 99);
+		CHECK(!bad, "%d lines of %d places turned: %d wrong", lines, places, bad);
+	}
+}
+
 /* ---- random numbers ---- */
 
 /* Philox-2x32-10 from the paper's figure, with 16-bit limbs in place of a 64-bit product: a word, the low one first. */
@@ -408,6 +479,8 @@ main(int argc, char **argv)
 	test_integers();
 	test_maximum();
 	test_cases();
+	test_products();
+	test_turn();
 	test_random();
 	test_shuffle();
 	printf("%d passed, %d failed\n", passed, failed);

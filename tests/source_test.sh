@@ -23,16 +23,27 @@ divided=$(grep '[/%]' <<<"$pools")
 
 # The matrix of windows itself: merged axes are walked as what they were.
 "$mmc" models/cnn.yaml --target all --emit-src "$tmp" -o "$tmp/plan.bin" || bad 'mmc fails'
-for f in cpu_0.c cuda_0.cu; do
-	# C has an axis of size 1 in front, that of what was collapsed
-	[ $f = cpu_0.c ] && sed -i 's/\bi1\b/i0/g; s/\bi2\b/i1/g; s/\bi3\b/i2/g; s/\bi4\b/i3/g; s/\bi5\b/i4/g; s/\bi6\b/i5/g' "$tmp/$f"
-	windows=$(grep 'a[0-9]*\[i0 \* 32768 + i1 \* 1024 + i2 \* 32 + i3 \* 1024 + i4 \* 32 + i5 + -1056\]' "$tmp/$f")
-	[ -n "$windows" ] && ok || bad "$f: no kernel of windows"
-	grep -q '[/%]' <<<"$windows" && bad "$f: $windows" || ok
-	# a condition is said once, and not where the place exists anyway
-	grep -q 'i1 + i3.*i2 + i4.*?' <<<"$windows" && ok || bad "$f: no condition"
-	grep -q 'i2 + i4.*i2 + i4.*?' <<<"$windows" && bad "$f: a condition twice: $windows" || ok
-done
+place='a[0-9]*\[i0 \* 32768 + i1 \* 1024 + i2 \* 32 + i3 \* 1024 + i4 \* 32 + i5 + -1056\]'
+windows=$(grep "$place" "$tmp/cuda_0.cu")
+[ -n "$windows" ] && ok || bad "cuda_0.cu: no kernel of windows"
+grep -q '[/%]' <<<"$windows" && bad "cuda_0.cu: $windows" || ok
+# a condition is said once, and not where the place exists anyway
+grep -q 'i1 + i3.*i2 + i4.*?' <<<"$windows" && ok || bad "cuda_0.cu: no condition"
+grep -q 'i2 + i4.*i2 + i4.*?' <<<"$windows" && bad "cuda_0.cu: a condition twice: $windows" || ok
+
+# On a CPU there is none: products read windows where they lie, three places of 32 channels at a time, of pictures with their pads.
+grep -q "${place//i0/i1}" "$tmp/cpu_0.c" && bad 'cpu_0.c: a kernel of windows' || ok
+grep -q 'memcpy(left .*(size_t)(96) \* sizeof(float))' "$tmp/cpu_0.c" && ok || bad 'cpu_0.c: no product of windows in runs'
+grep -q '?.*memcpy\|memcpy.*?' "$tmp/cpu_0.c" && bad 'cpu_0.c: a condition in an operand' || ok
+
+# What becomes of a product is computed where it is, as the gelu of a transformer and its gradient.
+"$mmc" models/engagement_tab.yaml --target cpu --emit-src "$tmp" -o "$tmp/plan.bin" || bad 'mmc fails'
+apart=$(awk '/^train_k/ { erf = product = 0 } / = mm_erf\(/ { erf++ } /mm_product\(rows/ { product++ } /^}/ && erf { print erf, product; erf = 0 }' "$tmp/cpu_0.c" "$tmp/cpu_1.c" | sort -u)
+[ "$apart" = '1 1' ] && ok || bad "cpu: a gelu apart from its product: $apart"
+
+# A loop's matrices lie in panels, which its products read as they lie; and nothing is copied in a step.
+"$mmc" models/lstm.yaml --target cpu --batch 32 --emit-src "$tmp" -o "$tmp/plan.bin" || bad 'mmc fails'
+[ "$(grep -c 'next = 32;' "$tmp/cpu_0.c")" -ge 2 ] && ok || bad 'cpu_0.c: no product reads panels'
 
 # Axes that every index walks as one are one loop: the pixels of a picture [28, 28, 1].
 "$mmc" models/vae.yaml --target cpu --emit-src "$tmp" -o "$tmp/plan.bin" || bad 'mmc fails'
