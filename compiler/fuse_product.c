@@ -163,7 +163,7 @@ own_product(Fusion *f, Node *n, bool *must)
 	}
 	bool ok = product_joined(f, n, must) || (use == PRODUCT_ALONE && product_alone(f, n, must));
 	for (int side = 0; side < 2; side++)
-		if (ok)
+		if (ok && (f->cuda || kind(base[side]) != K_LEAF)) /* states and inputs are in memory */
 			must[base[side]->id] = true;
 		else
 			f->home[base[side]->id] = was[side];

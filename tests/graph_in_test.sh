@@ -13,7 +13,7 @@ prints() {
 
 cd "$root/tests/graph" || exit 2
 prints contract 0 ' = dot(v0, v1, at=[0, 1, 1, 2, 0, 2])' --graph-in contract_dense.g -d c
-prints product 0 '        1        1' --graph-in contract_dense.g --mem
+prints product 0 '        2        1' --graph-in contract_dense.g --no-fuse --mem
 prints skip 0 '        2        0' --graph-in contract_dense.g -x contract --mem
 prints explain 0 'v5 reduce_max: not joined' --graph-in split_long.g --explain --target cpu
 prints memory 0 'cpu  mmrun train' --graph-in <(sed 's/graph t(/graph train(/' split_long.g) --mem
