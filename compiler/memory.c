@@ -7,6 +7,7 @@
 #include "codegen.h"
 
 #define ALIGN 256
+#define TURNS 12 /* tries to better each order */
 
 static bool together(const Buf *a, const Buf *b) { return a->first <= b->last && b->first <= a->last; }
 
@@ -81,6 +82,18 @@ place(Buf **order, int n)
 	return arena;
 }
 
+static void
+highest_first(Buf **v, int n)
+{
+	int top = 0;
+	for (int i = 1; i < n; i++)
+		if (v[i]->off + v[i]->bytes > v[top]->off + v[top]->bytes)
+			top = i;
+	Buf *b = v[top];
+	memmove(v + 1, v, (size_t)top * sizeof *v);
+	v[0] = b;
+}
+
 static uint64_t
 lower_bound(const Buf *b, int n)
 {
@@ -142,6 +155,19 @@ plan_memory(Buf *b, int n, bool reuse, double slack)
 			for (int i = 0; i < n; i++)
 				best[i] = b[i].off;
 		}
+	}
+	for (int o = 0; reuse && o < (int)LEN(orders) * TURNS && m.bytes > m.bound; o++) { /* the one that reaches highest goes first */
+		if (o % TURNS == 0) {
+			for (int i = 0; i < n; i++)
+				v[i] = &b[i];
+			qsort(v, (size_t)n, sizeof *v, orders[o / TURNS]);
+			place(v, n);
+		}
+		highest_first(v, n);
+		uint64_t size = place(v, n);
+		for (int i = 0; i < n && size < m.bytes; i++)
+			best[i] = b[i].off;
+		m.bytes = size < m.bytes ? size : m.bytes;
 	}
 	for (int i = 0; i < n; i++)
 		b[i].off = best[i];
