@@ -13,6 +13,7 @@
 #include "emit_cuda.h"
 
 #define MANY 12  /* vectors of four in registers, with which a thread is a large one */
+#define LARGE 32 /* values of a kernel, for which ptxas is not to aim at 64 registers or fewer, and spill */
 #define AHEAD 96 /* bytes that a thread may hold of the next row */
 
 /* Can the index be read four wide along the axis? */
@@ -165,6 +166,16 @@ void
 cu_signature(Emit *e, const char *name, int block)
 {
 	cu_signature_held(e, name, arena_printf(e->k->arena, "%d", block));
+}
+
+/* threads: that a multiprocessor is to hold at least; 0: as many as ptxas likes to. */
+static void
+signature_for(Emit *e, const char *name, int block, int threads)
+{
+	if (threads > block)
+		cu_signature_held(e, name, arena_printf(e->k->arena, "%d, %d", block, threads / block));
+	else
+		cu_signature(e, name, block);
 }
 
 static void
@@ -559,7 +570,7 @@ column_kernel(Emit *e, const char *name, Launch *l, const Shape *s, bool held)
 	l->grid = (int)k->size[0];
 	l->block = groups * s->threads < 32 ? 32 : groups * s->threads;
 	groups = l->block / s->threads;
-	cu_signature(e, name, l->block);
+	signature_for(e, name, l->block, k->nval >= LARGE ? 768 : 0);
 	emit_line(e, "const int t = threadIdx.x %% %d, group = threadIdx.x / %d;", s->threads, s->threads);
 	for (int i = 0; i < k->nstore; i++)
 		if (k->store[i].column)
@@ -611,7 +622,7 @@ row_kernel(Emit *e, const char *name, Launch *l)
 		column_kernel(e, name, l, &s, held);
 		return;
 	}
-	cu_signature(e, name, l->block);
+	signature_for(e, name, l->block, s.chunks > 1 && k->nval * s.chunks >= 2 * LARGE ? 512 : 0);
 	emit_line(e, "const int t = threadIdx.x %% %d;", s.threads);
 	if (k->outer % rows == 0) {
 		emit_line(e, "const int o = blockIdx.x * %d + threadIdx.x / %d;", rows, s.threads);
@@ -758,13 +769,13 @@ serial_stores(Emit *e, const Shape *s, const char *open)
 	}
 }
 
-/* Is an element so much work that several at once gain nothing, and take the registers? */
+/* Is an element so much work that several at once gain nothing, and take the registers? need: of these values alone, or NULL. */
 static bool
 dear(const Kernel *k, const bool *need)
 {
 	int cost = 0;
 	for (int i = 0; i < k->nval; i++)
-		cost += need[i] ? k->val[i]->cost : 0;
+		cost += !need || need[i] ? k->val[i]->cost : 0;
 	return cost > 40;
 }
 
@@ -782,10 +793,7 @@ serial_kernel(Emit *e, const char *name, Launch *l)
 	l->block = y > 1 ? 32 * y : places >= 132 * 128 ? 128 : places >= 64 ? 64 : 32;
 	int side = y > 1 ? 32 : l->block;
 	l->grid = (int)((places + side - 1) / side);
-	if (l->block == 256 && (held > MANY || k->nval >= 40)) /* else ptxas aims at 64 registers, or fewer, and spills */
-		cu_signature_held(e, name, held > MANY ? "256, 3" : "256, 2");
-	else
-		cu_signature(e, name, l->block);
+	signature_for(e, name, l->block, held > MANY ? 768 : k->nval >= LARGE || dear(k, NULL) ? 512 : 0);
 	emit_line(e, "const int place = blockIdx.x * %d + threadIdx.x%s;", side, y > 1 ? " % 32" : "");
 	if (places % side) {
 		emit_line(e, "const int o = (place < %ld ? place : %ld) * %d;", (long)places, (long)places - 1, s.width);

@@ -112,7 +112,7 @@ held_blocks(const Kernel *k, const Blocks *s)
 	int values = s->rows * s->columns / s->threads;
 	for (int i = 0; i < k->nstore; i++)
 		values += k->store[i].column ? RUN_OF : 0;
-	return (values < 48 ? 3 : 2) * 256 / s->threads;
+	return (values < 32 ? 3 : 2) * 256 / s->threads;
 }
 
 static Blocks
@@ -126,7 +126,10 @@ shape_of(const Kernel *k, Side *left, Side *right)
 	s.held = held_blocks(k, &s);
 	s.most = SHARED / s.held - 1024 < BLOCK_SHARED ? (SHARED / s.held - 1024) / 16 * 16 : BLOCK_SHARED;
 	s.depth = places < 64 && (places - 1) % 32 < 16 ? 16 : 32;
-	if (places >= LONG && 2 * STAGES * 64 * (s.rows + s.columns) <= s.most)
+	int64_t sums = 0;
+	for (int i = 0; i < k->nstore; i++)
+		sums += k->store[i].column ? 4 * RUN_OF * s.threads : 0;
+	if (places >= LONG && 2 * STAGES * 64 * (s.rows + s.columns) + sums <= s.most)
 		s.depth = 64;
 	left->lines = left->along == PLACE ? s.rows : s.depth;
 	left->width = left->along == PLACE ? s.depth : s.rows;
@@ -261,7 +264,7 @@ define_fetch(Emit *e, const Side *s, const Blocks *h)
 	emit_line(e, "const auto fetch_%s = [&](bf16 *to, int place0) {", s->name);
 	e->indent++;
 	if (even)
-		emit_line(e, "const int line0 = threadIdx.x / %d, at = threadIdx.x %% %d * %d;", pieces, pieces, run);
+		emit_line(e, "const int t = mm_anew(threadIdx.x), line0 = t / %d, at = t %% %d * %d;", pieces, pieces, run);
 	cu_open_unrolled(e, arena_printf(e->k->arena, "int turn = 0; turn < %d; turn++", (all + h->threads - 1) / h->threads));
 	if (even)
 		emit_line(e, "const int line = line0 + turn * %d;", h->threads / pieces);
@@ -456,6 +459,47 @@ put_results(Emit *e, const Blocks *h, const bool *column)
 	cu_close(e);
 }
 
+/* Does a block go through several tiles of rows for its column sums? */
+static bool
+walks(const Kernel *k, const Blocks *h)
+{
+	return k->columns && k->size[ROW] > h->rows;
+}
+
+/* A thread's column sums. again: where they wait in shared memory while a product has the registers, and when they are taken. */
+static void
+take_sums(Emit *e, const char *again)
+{
+	for (int i = 0; i < e->k->nstore; i++) {
+		if (!e->k->store[i].column)
+			continue;
+		emit_line(e, "__align__(16) float sum%d[%d] = {};", i, RUN_OF);
+		if (again)
+			emit_line(e, "%smm_move(sum%d, &kept%d[threadIdx.x * %d]);", again, i, i, RUN_OF);
+	}
+}
+
+static void
+keep_sums(Emit *e)
+{
+	for (int i = 0; i < e->k->nstore; i++)
+		if (e->k->store[i].column)
+			emit_line(e, "mm_move(&kept%d[threadIdx.x * %d], sum%d);", i, RUN_OF, i);
+}
+
+/* Room for them from `at` on; returns where it ends. */
+static int64_t
+name_sums(Emit *e, const Blocks *h, int64_t at)
+{
+	for (int i = 0; i < e->k->nstore && walks(e->k, h); i++) {
+		if (!e->k->store[i].column)
+			continue;
+		emit_line(e, "float *const kept%d = (float *)(shared + %ld);", i, (long)at);
+		at += 4 * RUN_OF * h->threads;
+	}
+	return at;
+}
+
 /* Sums over the rows that threads have met: of the threads with a column, in order. */
 static void
 column_sums(Emit *e, const Blocks *h)
@@ -510,26 +554,26 @@ emit_product(Emit *e, const char *name, Launch *l)
 	emit_line(e, "extern __shared__ __align__(1024) char shared[];");
 	emit_line(e, "bf16 *const tile = (bf16 *)shared;");
 	emit_line(e, "%s *const result = (%s *)shared;", ctype(k->product->dt), ctype(k->product->dt));
-	l->smem = (int)name_ahead(e, &h, column, (l->smem + 15) / 16 * 16);
+	l->smem = (int)name_ahead(e, &h, column, name_sums(e, &h, (l->smem + 15) / 16 * 16));
 	emit_line(e, "const int column0 = blockIdx.x %% %ld * %d, block = blockIdx.x / %ld;", (long)over, h.columns, (long)over);
 	emit_line(e, "const int column = threadIdx.x %% %d * %d, i0 = block / %ld; (void)i0;", h.columns / RUN_OF, RUN_OF, (long)parts);
 	cu_uniform(e, 0);
 	cu_put_columns(e, column, COLUMN, "column0", h.columns, h.threads);
-	for (int i = 0; i < k->nstore; i++)
-		if (k->store[i].column)
-			emit_line(e, "__align__(16) float sum%d[%d] = {};", i, RUN_OF);
 	emit_line(e, "int first = block %% %ld * %d;", (long)parts, h.rows);
 	define_fetch(e, &left, &h);
 	define_fetch(e, &right, &h);
-	if (k->columns && tiles > 1) {
+	if (walks(k, &h)) {
 		emit_line(e, "for (; first < %ld; first += %d) {", (long)k->size[ROW], h.rows);
 		e->indent++;
 	}
 	put_product(e, &left, &right, &h);
+	take_sums(e, walks(k, &h) ? "if (first > 0) " : NULL);
 	put_results(e, &h, column);
-	if (k->columns && tiles > 1) {
+	if (walks(k, &h)) {
+		keep_sums(e);
 		emit_line(e, "__syncthreads();");
 		cu_close(e);
+		take_sums(e, "");
 	}
 	if (k->columns)
 		column_sums(e, &h);

@@ -581,6 +581,7 @@ compile_apart(Case *cases, int n, int fd[2])
 		passed = failed = skipped = 0;
 		compile_cuda(cases, n);
 		int count[3] = {passed, failed, skipped};
+		fflush(NULL);
 		_exit(write(fd[1], count, sizeof count) != sizeof count);
 	}
 	close(fd[1]);

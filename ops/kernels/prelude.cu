@@ -644,6 +644,16 @@ mm_multiply(float d[][4], uint64_t a, uint64_t b)
 #define MM_WGMMA 0
 #endif
 
+/* Without wgmma registers are scarce: what is made of x is made anew for each tile. */
+__device__ __forceinline__ int
+mm_anew(int x)
+{
+#if !MM_WGMMA
+	asm volatile("" : "+r"(x));
+#endif
+	return x;
+}
+
 /* The product of a block of T threads: R x C results, over K summed places at a time. a[R, K], b[K, C] are tiles as mm_place
    has them: lines are a's rows, or the summed places (A_T); b's columns, or the summed places (B_T).
 
@@ -688,10 +698,10 @@ template <int R, int C, int K, int T, bool A_T, bool B_T> struct mm_Product {
 #if MM_WGMMA
 		asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 #else
-		const int lane = threadIdx.x % 32, low = lane % 16, high = lane / 16 * 8, mixed = lane / 16 * 8 + lane % 8, half = lane / 8 % 2 * 8;
+		const int lane = mm_anew(threadIdx.x) % 32, low = lane % 16, high = lane / 16 * 8, mixed = lane / 16 * 8 + lane % 8, half = lane / 8 % 2 * 8;
 #pragma unroll
 		for (int k = 0; k < K; k += 16) {
-			uint32_t x[N / 16][4], f[M / 16][4];
+			uint32_t f[M / 16][4];
 #pragma unroll
 			for (int m = 0; m < M / 16; m++)
 				if (A_T)
@@ -699,14 +709,16 @@ template <int R, int C, int K, int T, bool A_T, bool B_T> struct mm_Product {
 				else
 					mm_matrices(f[m], a + mm_place<R, K>(row(m) + low, k + high));
 #pragma unroll
-			for (int n = 0; n < N / 16; n++)
+			for (int n = 0; n < N / 16; n++) {
+				uint32_t x[1][4];
 				if (B_T)
-					mm_matrices_t(x[n], b + mm_place<K, C>(k + low, column() + n * 16 + high));
+					mm_matrices_t(x[0], b + mm_place<K, C>(k + low, column() + n * 16 + high));
 				else
-					mm_matrices(x[n], b + mm_place<C, K>(column() + n * 16 + mixed, k + half));
+					mm_matrices(x[0], b + mm_place<C, K>(column() + n * 16 + mixed, k + half));
 #pragma unroll
-			for (int m = 0; m < M / 16; m++)
-				mm_step<N>(d[m], f[m], x);
+				for (int m = 0; m < M / 16; m++)
+					mm_step<16>(d[m] + 2 * n, f[m], x);
+			}
 		}
 #endif
 	}
