@@ -105,13 +105,21 @@ shape_rows(Blocks *s, int64_t rows, bool small)
 	s->threads = s->rows > (small || s->columns > 64 ? 64 : 128) ? 256 : 128;
 }
 
+/* Column sums that a thread has. */
+static int
+sums_held(const Kernel *k)
+{
+	int n = 0;
+	for (int i = 0; i < k->nstore; i++)
+		n += k->store[i].column ? RUN_OF : 0;
+	return n;
+}
+
 /* How many blocks registers allow: a thread's share of the result, and its column sums. */
 static int
 held_blocks(const Kernel *k, const Blocks *s)
 {
-	int values = s->rows * s->columns / s->threads;
-	for (int i = 0; i < k->nstore; i++)
-		values += k->store[i].column ? RUN_OF : 0;
+	int values = s->rows * s->columns / s->threads + sums_held(k);
 	return (values < 32 ? 3 : 2) * 256 / s->threads;
 }
 
@@ -126,10 +134,7 @@ shape_of(const Kernel *k, Side *left, Side *right)
 	s.held = held_blocks(k, &s);
 	s.most = SHARED / s.held - 1024 < BLOCK_SHARED ? (SHARED / s.held - 1024) / 16 * 16 : BLOCK_SHARED;
 	s.depth = places < 64 && (places - 1) % 32 < 16 ? 16 : 32;
-	int64_t sums = 0;
-	for (int i = 0; i < k->nstore; i++)
-		sums += k->store[i].column ? 4 * RUN_OF * s.threads : 0;
-	if (places >= LONG && 2 * STAGES * 64 * (s.rows + s.columns) + sums <= s.most)
+	if (places >= LONG && 2 * STAGES * 64 * (s.rows + s.columns) + 4 * sums_held(k) * s.threads <= s.most)
 		s.depth = 64;
 	left->lines = left->along == PLACE ? s.rows : s.depth;
 	left->width = left->along == PLACE ? s.depth : s.rows;

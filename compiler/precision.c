@@ -1,6 +1,6 @@
 /* Mixed precision for a target with bf16 matrix units: operands of matrix products are rounded to bf16, their results
-   are stored as bf16, except weight gradients and what a loop carries on, which stay f32; everything else computes and, where it is stored for
-   itself, stores f32. Parameters and optimizer state stay f32: the packed vector is rounded once a step.
+   are stored as bf16, except weight gradients and what a loop carries on, which stay f32; everything else computes and, where
+   it is stored for itself, stores f32. Parameters and optimizer state stay f32: the packed vector is rounded once a step.
 
      dot(x, w)  ->  cast(dot(cast(x, bf16), cast(w, bf16)), f32)      sums inside are f32
 

@@ -135,7 +135,7 @@ product_use(const Fusion *f, const Node *dot)
 	Product p;
 	if (!f->cuda)
 		return f->fuse && dot->dt == DT_F32 && product_of(dot, true, &p) && fits(&p) ? PRODUCT_ALONE : PRODUCT_NOT;
-	if (!f->fuse || !product_possible(dot) || !product_of(dot, false, &p))
+	if (!f->fuse || dot->in[A]->dt != DT_BF16 || dot->in[B]->dt != DT_BF16 || !product_of(dot, false, &p))
 		return PRODUCT_NOT;
 	if (!f->library || product_windowed(dot->in[A]) || product_windowed(dot->in[B]))
 		return fits(&p) ? PRODUCT_ALONE : PRODUCT_NOT;
