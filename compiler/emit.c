@@ -30,7 +30,7 @@ bool is_lane(const Emit *e, const LVal *v) { return (v->axes & e->lanes) != 0; }
 static void
 mark_saved(Emit *e, const LVal *v, int stage)
 {
-	if (is_lane(e, v) && v->level < stage && v->kind != LV_CONST && v->kind != LV_INDEX)
+	if (is_lane(e, v) && v->level < stage && v->kind != LV_CONST && v->kind != LV_INDEX && !v->bits)
 		e->saved[v->id] = true;
 }
 
@@ -45,6 +45,28 @@ mark_ix(Emit *e, const Ix *ix, int stage)
 	}
 }
 
+/* random < p, which the bits decide that the random number is made of */
+static bool
+is_chance(const LVal *v)
+{
+	if (v->kind != LV_PRIM || v->node->op != P_lt)
+		return false;
+	const LVal *r = v->in[0], *p = v->in[1];
+	return r->kind == LV_RANDOM && p->kind == LV_CONST && p->f > 0 && p->f < 1;
+}
+
+static void
+mark_bits(Kernel *k, bool cuda)
+{
+	for (int i = 0; i < k->nval; i++)
+		k->val[i]->bits = cuda && k->val[i]->kind == LV_RANDOM;
+	for (int i = 0; i < k->nval; i++)
+		for (int j = is_chance(k->val[i]); j < k->val[i]->nin; j++)
+			k->val[i]->in[j]->bits = false;
+	for (int i = 0; i < k->nstore; i++)
+		k->store[i].val->bits = false;
+}
+
 /* A value is kept if something of a later level along the row uses it. */
 void
 emit_init(Emit *e, Text *t, Kernel *k, bool cuda)
@@ -53,6 +75,7 @@ emit_init(Emit *e, Text *t, Kernel *k, bool cuda)
 	e->place = arena_alloc(k->arena, (size_t)k->nval * sizeof *e->place);
 	e->saved = arena_alloc(k->arena, (size_t)k->nval);
 	e->lanes = ~0u << k->nouter;
+	mark_bits(k, cuda);
 	for (int i = 0; i < k->nval; i++) {
 		LVal *v = k->val[i];
 		if (v->kind == LV_REDUCE || !is_lane(e, v))
@@ -224,12 +247,11 @@ random_text(Emit *e, const LVal *v, const char *f)
 	return t.s;
 }
 
-/* random < p, by the bits that the random number is made of. */
 static bool
 put_chance(Emit *e, Text *t, const LVal *v)
 {
 	const LVal *r = v->in[0], *p = v->in[1];
-	if (!e->cuda || v->node->op != P_lt || r->kind != LV_RANDOM || p->kind != LV_CONST || !(p->f > 0 && p->f < 1))
+	if (!e->cuda || !is_chance(v))
 		return false;
 	Text drawn = {0};
 	if (e->drawn && e->drawn[r->id])

@@ -58,7 +58,7 @@ wide_store(const Emit *e, const Shape *s, const LStore *st)
 bool
 cu_computed(const LVal *v)
 {
-	return v->kind != LV_CONST && v->kind != LV_INDEX && v->kind != LV_REDUCE;
+	return v->kind != LV_CONST && v->kind != LV_INDEX && v->kind != LV_REDUCE && !v->bits;
 }
 
 void
@@ -526,6 +526,7 @@ column_stores(Emit *e, const Shape *s, int groups)
 		emit_line(e, "%s", cu_row_axes(e, "f"));
 		emit_line(e, "const int i0 = blockIdx.x;");
 		emit_line(e, "float s = part[0][f];");
+		text_puts(e->t, "#pragma unroll 4\n");
 		emit_line(e, "for (int g = 1; g < %d; g++) s += part[g][f];", groups);
 		char *ix = ix_text(e, st->ix);
 		emit_line(e, "a%d[%s] = s;", arg_index(k, st->node), ix);

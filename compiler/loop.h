@@ -76,6 +76,7 @@ struct LVal {
 	int cost;          /* rough instructions of this value alone */
 	int id;            /* operands have smaller ids */
 	int use;           /* scratch */
+	bool bits;         /* CUDA, LV_RANDOM: its bits alone are read, each time anew (is_chance) */
 };
 
 typedef struct LStore {
