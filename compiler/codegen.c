@@ -200,7 +200,11 @@ gen_gemm(Gen *c, int region)
 	const PlanGemm *g = &m.g;
 	Launch l = {0};
 	Text small = {0};
-	bool own = c->o->cuda && c->o->fuse && !c->loop && emit_small_dot(&small, &m, NAME, &l);
+	Node *in = stored_in(c->f, out);
+	int64_t off = in == out ? 0 : c->f->layout[out->id].off;
+	uint64_t written = extent(g->ctype, g->m, g->crs, g->n, 1, g, g->c0, g->c1);
+	bool gaps = (double)written > node_bytes(out); /* other values lie between: a call says where, a kernel's argument is all of them */
+	bool own = c->o->cuda && c->o->fuse && !c->loop && emit_small_dot(&small, &m, gaps ? off : 0, NAME, &l), whole = own && gaps;
 	Step *s;
 	if (own) {
 		s = add_source(c, dot, arena_printf(c->arena, "k%u_dot", c->p.nkernel), "", small.s, l);
@@ -216,8 +220,10 @@ gen_gemm(Gen *c, int region)
 	uint64_t size = dtype_bytes(dot->in[0]->dt);
 	add_use(s, m.a, (uint64_t)m.aoff * size, extent(g->dtype, g->m, g->ars, g->k, g->acs, g, g->a0, g->a1), false);
 	add_use(s, m.b, (uint64_t)m.boff * size, extent(g->dtype, g->k, g->brs, g->n, g->bcs, g, g->b0, g->b1), false);
-	Node *in = stored_in(c->f, out);
-	add_use(s, in, in == out ? 0 : (uint64_t)c->f->layout[out->id].off * dtype_bytes(out->dt), extent(g->ctype, g->m, g->crs, g->n, 1, g, g->c0, g->c1), true);
+	if (whole)
+		add_use(s, in, 0, 0, true);
+	else
+		add_use(s, in, (uint64_t)off * dtype_bytes(out->dt), written, true);
 	if (bias) {
 		int64_t off, stride[MAXDIM];
 		Node *root;

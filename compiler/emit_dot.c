@@ -16,11 +16,11 @@ aligned(int64_t rs, int64_t cs, int64_t s0, int64_t s1, int64_t off)
 }
 
 bool
-emit_small_dot(Text *t, const GemmCall *c, const char *name, Launch *l)
+emit_small_dot(Text *t, const GemmCall *c, int64_t off, const char *name, Launch *l)
 {
 	const PlanGemm *g = &c->g;
 	int64_t batch = g->batch0 * g->batch1;
-	if (g->dtype != DT_BF16 || !fits(g->m, 16) || !fits(g->n, 16) || !fits(g->k, 16) || batch < 64 || g->epilogue || g->crs % 2 || g->c0 % 2 || g->c1 % 2)
+	if (g->dtype != DT_BF16 || !fits(g->m, 16) || !fits(g->n, 16) || !fits(g->k, 16) || batch < 64 || g->epilogue || g->crs % 2 || g->c0 % 2 || g->c1 % 2 || off % 2)
 		return false;
 	int bytes = (int)((g->m + g->n) * (g->k + 8) * 2), warps = SHARED / bytes;
 	warps = warps > 8 ? 8 : warps;
@@ -32,8 +32,8 @@ emit_small_dot(Text *t, const GemmCall *c, const char *name, Launch *l)
 	text_printf(t, "\t__shared__ __align__(16) bf16 tile[%d][%d];\n", warps, bytes / 2);
 	text_printf(t, "\tconst int warp = threadIdx.x / 32, p = blockIdx.x * %d + warp, p0 = p / %ld, p1 = p %% %ld;\n", warps, (long)g->batch1, (long)g->batch1);
 	text_printf(t, "\tif (p >= %ld) return;\n", (long)batch);
-	text_printf(t, "\tmm_small_dot<%ld, %ld, %ld, %s, %s>(tile[warp], a + p0 * %ld + p1 * %ld, %ld, %ld, b + p0 * %ld + p1 * %ld, %ld, %ld, c + p0 * %ld + p1 * %ld, %ld);\n}\n\n",
+	text_printf(t, "\tmm_small_dot<%ld, %ld, %ld, %s, %s>(tile[warp], a + p0 * %ld + p1 * %ld, %ld, %ld, b + p0 * %ld + p1 * %ld, %ld, %ld, c + %ld + p0 * %ld + p1 * %ld, %ld);\n}\n\n",
 	            (long)g->m, (long)g->n, (long)g->k, wide ? "true" : "false", type, (long)g->a0, (long)g->a1, (long)g->ars, (long)g->acs,
-	            (long)g->b0, (long)g->b1, (long)g->brs, (long)g->bcs, (long)g->c0, (long)g->c1, (long)g->crs);
+	            (long)g->b0, (long)g->b1, (long)g->brs, (long)g->bcs, (long)off, (long)g->c0, (long)g->c1, (long)g->crs);
 	return true;
 }

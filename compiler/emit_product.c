@@ -400,9 +400,12 @@ put_run(Emit *e, const Blocks *h, const bool *column)
 	emit_line(e, "__align__(16) %s v%d[%d];", ctype(k->product->dt), k->product->id, RUN_OF);
 	emit_line(e, "mm_move(v%d, &result[m * %d + column]);", k->product->id, h->result);
 	e->place[k->product->id] = PL_VECTOR;
+	for (int i = 0; i < k->nval; i++) /* of the row alone: ids, too, which runs may be loaded by */
+		if (met(k, k->val[i], column) && !(k->val[i]->axes >> COLUMN & 1))
+			cu_value(e, k->val[i], false);
 	for (int i = 0; i < k->nval && whole; i++) {
 		LVal *v = k->val[i];
-		if (!met(k, v, column) || v->guard || !in_runs(k, v, COLUMN, RUN_OF))
+		if (!met(k, v, column) || !(v->axes >> COLUMN & 1) || v->guard || !in_runs(k, v, COLUMN, RUN_OF))
 			continue;
 		char *from = load_text(e, v);
 		emit_line(e, "__align__(16) %s v%d[%d];", ctype(v->dt), i, RUN_OF);
@@ -421,7 +424,7 @@ put_run(Emit *e, const Blocks *h, const bool *column)
 	if (!whole)
 		emit_line(e, "if (i2 >= %ld) break;", (long)k->size[COLUMN]);
 	for (int i = 0; i < k->nval; i++)
-		if (met(k, k->val[i], column) && e->place[i] != PL_VECTOR)
+		if (met(k, k->val[i], column) && k->val[i]->axes >> COLUMN & 1 && e->place[i] != PL_VECTOR)
 			cu_value(e, k->val[i], false);
 	for (int i = 0; i < k->nstore; i++) {
 		LStore *s = &k->store[i];

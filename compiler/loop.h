@@ -294,8 +294,9 @@ typedef struct Launch {
 const char *kernel_name(Arena *a, const Kernel *k, int index); /* the ops inside, as an identifier */
 void emit_prelude_c(Text *t);
 void emit_prelude_cuda(Text *t);
-/* A batched product too small for a library call to fill its tiles: a kernel of one warp a product. False if it is not one. */
-bool emit_small_dot(Text *t, const GemmCall *c, const char *name, Launch *l);
+/* A batched product too small for a library call to fill its tiles: a kernel of one warp a product. off: of the result's first
+   element in the argument. False if it is not one. */
+bool emit_small_dot(Text *t, const GemmCall *c, int64_t off, const char *name, Launch *l);
 /* Positions by id: a kernel of one block (ops/kernels/prelude.cu, mm_sort). */
 void emit_sort_cuda(Text *t, const Node *n, const char *name, Launch *l);
 void emit_kernel_c(Text *t, Kernel *k, const char *name, Launch *l); /* grid: pieces that threads share out */

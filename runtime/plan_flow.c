@@ -14,12 +14,15 @@
 #include <string.h>
 
 #define NOBODY UINT32_MAX
-enum { RUN_BUDGET = 1 << 22 }; /* strided pieces looked at singly; beyond, an operand is its whole extent */
+/* Strided pieces of a program's operands that are looked at singly. Beyond, what is written is a whole extent, with gaps, and of
+   what is read the ends are looked at. */
+enum { RUN_BUDGET = 1 << 22 };
 
 /* Bytes [lo, hi) of the activation arena. */
 typedef struct Run {
 	uint64_t lo, hi;
 	uint32_t arg; /* of the instruction at hand */
+	bool gaps;    /* not all of it is written */
 } Run;
 
 typedef struct Runs {
@@ -33,6 +36,7 @@ typedef struct Interval {
 	uint32_t arg;      /* of it */
 	uint32_t taken_by; /* instruction that took another part of the same buffer, or NOBODY */
 	bool zero;         /* written by I_ZERO: any part of zeros is zeros */
+	bool gaps;         /* not all of it was written, and what a later write leaves of it may be another's */
 } Interval;
 
 typedef struct Map {
@@ -71,7 +75,7 @@ void
 flow_keep(Flow *f, uint64_t bytes)
 {
 	if (bytes)
-		VEC_PUSH(f->act.v, f->act.n, f->act.cap) = (Interval){0, bytes, 0, 0, NOBODY, true};
+		VEC_PUSH(f->act.v, f->act.n, f->act.cap) = (Interval){0, bytes, 0, 0, NOBODY, true, false};
 }
 
 /* ---- gemm operands ---- */
@@ -169,7 +173,7 @@ flow_read(const Flow *f, uint64_t lo, uint64_t hi, const char *what, Err *e)
 }
 
 /* Appends what n runs leave of interval o to the scratch map. Zeros that a write lies inside stay whole: that is
-   how a padded buffer is filled. The rest of anything else is dead. */
+   how a padded buffer is filled. Nothing is known of gaps. The rest of anything else is dead. */
 static void
 cut_interval(Map *out, Interval o, const Run *run, size_t n, uint32_t by)
 {
@@ -178,6 +182,7 @@ cut_interval(Map *out, Interval o, const Run *run, size_t n, uint32_t by)
 	bool inside = true, touched = n && run[0].lo < end;
 	for (size_t k = 0; k < n && run[k].lo < end; k++) {
 		inside &= run[k].lo >= o.lo && run[k].hi <= end;
+		o.gaps |= run[k].gaps;
 		if (run[k].lo > at) {
 			o.lo = at, o.hi = run[k].lo;
 			VEC_PUSH(out->v, out->n, out->cap) = o;
@@ -188,7 +193,7 @@ cut_interval(Map *out, Interval o, const Run *run, size_t n, uint32_t by)
 		o.lo = at, o.hi = end;
 		VEC_PUSH(out->v, out->n, out->cap) = o;
 	}
-	for (size_t i = first; i < out->n && touched && !(o.zero && inside); i++)
+	for (size_t i = first; i < out->n && touched && !o.gaps && !(o.zero && inside); i++)
 		if (out->v[i].taken_by == NOBODY)
 			out->v[i].taken_by = by;
 }
@@ -207,7 +212,7 @@ join_neighbours(Map *m, uint32_t by)
 	size_t n = 0;
 	for (size_t i = 0; i < m->n; i++) {
 		Interval *p = n ? &m->v[n - 1] : NULL;
-		if (p && p->hi == m->v[i].lo && p->by == by && m->v[i].by == by && p->arg == m->v[i].arg && p->taken_by == NOBODY && m->v[i].taken_by == NOBODY)
+		if (p && p->hi == m->v[i].lo && p->by == by && m->v[i].by == by && p->arg == m->v[i].arg && p->gaps == m->v[i].gaps && p->taken_by == NOBODY && m->v[i].taken_by == NOBODY)
 			p->hi = m->v[i].hi;
 		else
 			m->v[n++] = m->v[i];
@@ -228,7 +233,7 @@ map_write(Flow *f, const Run *run, size_t n, uint32_t by, bool zero)
 		cut_interval(s, m->v[to], run + k, n - k, by);
 	}
 	for (size_t i = 0; i < n; i++)
-		VEC_PUSH(s->v, s->n, s->cap) = (Interval){run[i].lo, run[i].hi, by, run[i].arg, NOBODY, zero};
+		VEC_PUSH(s->v, s->n, s->cap) = (Interval){run[i].lo, run[i].hi, by, run[i].arg, NOBODY, zero, run[i].gaps};
 	qsort(s->v, s->n, sizeof *s->v, compare_intervals);
 
 	size_t rest = m->n - to, total = from + s->n + rest;
@@ -248,7 +253,7 @@ static void
 add_run(Runs *r, uint64_t lo, uint64_t bytes, uint32_t arg)
 {
 	if (bytes)
-		VEC_PUSH(r->v, r->n, r->cap) = (Run){lo, lo + bytes, arg};
+		VEC_PUSH(r->v, r->n, r->cap) = (Run){lo, lo + bytes, arg, false};
 }
 
 /* The contiguous pieces of an operand at byte `off`; a broadcast batch is read once. The least stride comes first: the heads of
@@ -276,7 +281,13 @@ add_operand(Flow *f, Runs *r, const Operand *o, uint64_t off, uint32_t arg)
 	}
 	if (runs > f->budget) {
 		operand_extent(o, &extent);
-		add_run(r, off, extent, arg);
+		if (o->written) {
+			add_run(r, off, extent, arg);
+			r->v[r->n - 1].gaps = true;
+		} else {
+			add_run(r, off, len * o->element, arg);
+			add_run(r, off + extent - len * o->element, len * o->element, arg);
+		}
 		return;
 	}
 	f->budget -= runs;
@@ -397,7 +408,7 @@ check_reads(Flow *f, const PlanInstr *in, Err *e)
 		const Run *r = &f->in.v[i], *w = find_overlap(&f->out, r->lo, r->hi);
 		char what[40];
 		snprintf(what, sizeof what, "argument %" PRIu32, r->arg + 1);
-		if (!flow_read(f, r->lo, r->hi, what, e))
+		if (!r->gaps && !flow_read(f, r->lo, r->hi, what, e))
 			return false;
 		bool in_place = w && w->lo == r->lo && w->hi == r->hi && (in->kind == I_KERNEL || w->arg == r->arg);
 		if (w && !in_place)

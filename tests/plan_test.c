@@ -664,6 +664,30 @@ test_flow_heads(void)
 	arena_free(&a);
 }
 
+/* Two products whose columns alternate, with more pieces than are looked at: what is left of the first is not dead. */
+static void
+test_flow_gaps(void)
+{
+	enum { ROWS = 4096, COLUMNS = 2048 };
+	Arena a = {0};
+	Plan *p = make_plan(&a);
+	PlanProgram *g = p->set[0].program;
+	uint64_t row = 8 * COLUMNS, all = row * ROWS - 4;
+	g->noutput = 0;
+	g->act_bytes = row * ROWS;
+	p->param_bytes = 4 * ROWS;
+	LIST(&a, g, gemm, {.m = ROWS, .n = 1, .k = 1, .ars = 1, .acs = 1, .brs = 1, .bcs = 1, .crs = 2 * COLUMNS, .batch0 = 1, .batch1 = COLUMNS, .c1 = 2, .alpha = 1});
+	LIST(&a, g, instr, {.kind = I_GEMM, .what = "q", .loc = ""}, {.kind = I_GEMM, .what = "k", .loc = ""}, {.kind = I_COPY, .what = "row", .loc = "", .nout = 1});
+	LIST(&a, &g->instr[0], arg, {SP_PARAM, 0, 4 * ROWS}, {SP_PARAM, 0, 4}, {SP_ACT, 0, all});
+	LIST(&a, &g->instr[1], arg, {SP_PARAM, 0, 4 * ROWS}, {SP_PARAM, 0, 4}, {SP_ACT, 4, all});
+	LIST(&a, &g->instr[2], arg, {SP_PARAM, 0, 4 * ROWS}, {SP_ACT, 0, 4 * ROWS});
+	expect(p, NULL, __LINE__);
+	g->act_bytes += 4; /* what none of them reaches */
+	g->instr[2].arg[1].off = row * ROWS + 4 - 4 * ROWS;
+	expect(p, "which no earlier instruction wrote", __LINE__);
+	arena_free(&a);
+}
+
 enum { BYTES = 96, STEPS = 12, NONE = -1, DEAD = -2 };
 
 /* The model: each byte carries the number of its piece; pieces of zeros may be split, others die. */
@@ -849,6 +873,7 @@ main(int argc, char **argv)
 	test_loops();
 	test_flow();
 	test_flow_heads();
+	test_flow_gaps();
 	test_flow_random();
 	test_load(t.s, t.n);
 	test_print();
