@@ -53,7 +53,7 @@ source_for_kernel(Sources *s)
 static Step *
 add_kernel(Gen *c, const Node *tell, const char *name, Launch l)
 {
-	c->p.kernel[c->p.nkernel] = (PlanKernel){.name = (char *)name, .module = (uint32_t)c->src->n - 1, .grid = (uint32_t)l.grid, .block = (uint32_t)l.block, .smem = (uint32_t)l.smem};
+	c->p.kernel[c->p.nkernel] = (PlanKernel){.name = (char *)name, .module = (uint32_t)c->src->n - 1, .grid = (uint32_t)l.grid, .block = (uint32_t)l.block, .smem = (uint32_t)l.smem, .waits = c->o->cuda};
 	Step *s = step_new(c, I_KERNEL, tell, name);
 	s->instr.index = c->p.nkernel++;
 	return s;

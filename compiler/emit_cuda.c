@@ -158,7 +158,7 @@ cu_signature_held(Emit *e, const char *name, const char *bounds)
 	text_printf(e->t, "extern \"C\" __global__ void __launch_bounds__(%s)\n%s(", bounds, name);
 	for (int i = 0; i < k->narg; i++)
 		text_printf(e->t, "%s%s%s *__restrict__ a%d", i ? ", " : "", i < k->nload ? "const " : "", ctype(k->arg[i].node->dt), i);
-	text_puts(e->t, ")\n{\n");
+	text_puts(e->t, ")\n{\n\tmm_begin();\n");
 	e->indent = 1;
 }
 
@@ -396,6 +396,8 @@ row_shape(Emit *e, Shape *s)
 	if (s->width == 4 && !cu_any_wide(e, s))
 		s->width = 1;
 	s->threads = pow2_at_least((row + s->width - 1) / s->width, 32);
+	if (row <= 32 && s->width == 1 && k->outer >= 132 * 64) /* many short rows: fewer threads for each, that combine less */
+		s->threads = pow2_at_least((row + 3) / 4, 32);
 	if (row >= 512 && k->outer < 132 * 8) /* few rows: a block each */
 		s->threads = 256;
 	if (row > 1024)
@@ -526,7 +528,6 @@ column_stores(Emit *e, const Shape *s, int groups)
 		emit_line(e, "%s", cu_row_axes(e, "f"));
 		emit_line(e, "const int i0 = blockIdx.x;");
 		emit_line(e, "float s = part[0][f];");
-		text_puts(e->t, "#pragma unroll 4\n");
 		emit_line(e, "for (int g = 1; g < %d; g++) s += part[g][f];", groups);
 		char *ix = ix_text(e, st->ix);
 		emit_line(e, "a%d[%s] = s;", arg_index(k, st->node), ix);
@@ -638,14 +639,24 @@ row_kernel(Emit *e, const char *name, Launch *l)
 
 /* ---- serial ---- */
 
-/* Threads that walk one row together, each every Y-th element, 32 places side by side. held: vectors that each holds meanwhile.
-   The more there are, the fewer registers each has. */
+/* Threads that walk one row together, each every Y-th element, *side places side by side in a block. held: vectors that each holds
+   meanwhile: the more there are, the fewer registers each has. Of few places fewer stand side by side, and more walk a row, so that
+   more multiprocessors have a block. */
 static int
-serial_threads(const Kernel *k, int width, int held)
+serial_threads(const Kernel *k, int width, int held, int *side)
 {
-	int y = 1, most = width == 1 ? (k->nval < 24 ? 32 : k->nval < 40 ? 16 : 8) : held < 10 ? 16 : 8;
-	while (y < most && k->row / y >= 8 && k->outer / width * y < 132 * 1024)
+	int y = 1, most = width == 1 ? (k->nval < 24 ? 1024 : k->nval < 40 ? 512 : 256) : held < 10 ? 512 : 256;
+	int64_t places = k->outer / width;
+	*side = 32;
+	while (y * *side < most && k->row / y >= 8 && places * y < 132 * 1024)
 		y *= 2;
+	while (y > 1 && *side > 4 && (places + *side - 1) / *side < 66) {
+		bool more = k->row / y >= 8;
+		if (!more && (*side <= 8 || *side * y <= 64))
+			break;
+		*side /= 2;
+		y *= more ? 2 : 1;
+	}
 	return y;
 }
 
@@ -736,7 +747,7 @@ serial_accumulators(Emit *e, const Shape *s, int stage)
 
 /* Sums of the Y threads of each place, in order, to all of them. */
 static void
-combine_columns(Emit *e, const Shape *s, int stage, int y)
+combine_columns(Emit *e, const Shape *s, int stage, int y, int side)
 {
 	Kernel *k = e->k;
 	for (int i = 0; i < k->nval; i++) {
@@ -745,9 +756,9 @@ combine_columns(Emit *e, const Shape *s, int stage, int y)
 			continue;
 		const char *f = v->node->op != P_reduce_max ? "mm_sum" : "mm_maximum";
 		if (s->width == 4)
-			emit_line(e, "mm_columns4<%d, %s>(v%d);", y, f, i);
+			emit_line(e, "mm_columns4<%d, %d, %s>(v%d);", y, side, f, i);
 		else
-			emit_line(e, "v%d = mm_columns<%d, %s>(v%d);", i, y, f, i);
+			emit_line(e, "v%d = mm_columns<%d, %d, %s>(v%d);", i, y, side, f, i);
 	}
 }
 
@@ -787,15 +798,16 @@ serial_kernel(Emit *e, const char *name, Launch *l)
 	bool *need = arena_alloc(k->arena, (size_t)k->nval);
 	Shape s = {.lane_axis = serial_axis(e)};
 	s.width = s.lane_axis >= 0 ? 4 : 1;
-	int held = serial_held(e, &s), y = serial_threads(k, s.width, held);
+	int side, held = serial_held(e, &s), y = serial_threads(k, s.width, held, &side);
 	int64_t places = k->outer / s.width;
 	const char *open = s.width == 4 ? arena_printf(k->arena, "const int i%d = place4 + w;", s.lane_axis) : "";
 	memset(e->saved, 0, (size_t)k->nval);
-	l->block = y > 1 ? 32 * y : places >= 132 * 128 ? 128 : places >= 64 ? 64 : 32;
-	int side = y > 1 ? 32 : l->block;
+	if (y == 1)
+		side = places >= 132 * 128 ? 128 : places >= 64 ? 64 : 32;
+	l->block = side * y;
 	l->grid = (int)((places + side - 1) / side);
-	signature_for(e, name, l->block, held > MANY ? 768 : k->nval >= LARGE || dear(k, NULL) ? 512 : 0);
-	emit_line(e, "const int place = blockIdx.x * %d + threadIdx.x%s;", side, y > 1 ? " % 32" : "");
+	signature_for(e, name, l->block, held > MANY || (s.width == 4 && y > 1) ? 768 : k->nval >= LARGE || dear(k, NULL) ? 512 : 0);
+	emit_line(e, "const int place = blockIdx.x * %d + threadIdx.x%s;", side, y > 1 ? arena_printf(k->arena, " %% %d", side) : "");
 	if (places % side) {
 		emit_line(e, "const int o = (place < %ld ? place : %ld) * %d;", (long)places, (long)places - 1, s.width);
 		e->store_if = arena_printf(k->arena, "if (place < %ld) ", (long)places);
@@ -811,7 +823,7 @@ serial_kernel(Emit *e, const char *name, Launch *l)
 			continue;
 		serial_accumulators(e, &s, st);
 		text_puts(e->t, dear(k, need) ? "#pragma unroll 1\n" : k->row / y <= 8 ? "#pragma unroll\n" : "#pragma unroll 4\n");
-		emit_line(e, y > 1 ? "for (int f = threadIdx.x / 32; f < %ld; f += %d) {" : "for (int f = 0; f < %ld; f += %d) {", (long)k->row, y);
+		emit_line(e, "for (int f = %s; f < %ld; f += %d) {", y > 1 ? arena_printf(k->arena, "threadIdx.x / %d", side) : "0", (long)k->row, y);
 		e->indent++;
 		emit_line(e, "%s", cu_row_axes(e, "f"));
 		put_piece(e, &s, st, need, open);
@@ -819,10 +831,10 @@ serial_kernel(Emit *e, const char *name, Launch *l)
 		emit_line(e, "}");
 		cu_forget(e);
 		if (y > 1)
-			combine_columns(e, &s, st, y);
+			combine_columns(e, &s, st, y, side);
 	}
 	if (y > 1) {
-		emit_line(e, "if (threadIdx.x < 32) {");
+		emit_line(e, "if (threadIdx.x < %d) {", side);
 		e->indent++;
 	}
 	serial_stores(e, &s, open);

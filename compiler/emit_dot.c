@@ -28,7 +28,7 @@ emit_small_dot(Text *t, const GemmCall *c, int64_t off, const char *name, Launch
 	const char *type = ctype((DType)g->ctype);
 	l->block = 32 * warps;
 	l->grid = (int)((batch + warps - 1) / warps);
-	text_printf(t, "extern \"C\" __global__ void __launch_bounds__(%d)\n%s(const bf16 *__restrict__ a, const bf16 *__restrict__ b, %s *__restrict__ c)\n{\n", l->block, name, type);
+	text_printf(t, "extern \"C\" __global__ void __launch_bounds__(%d)\n%s(const bf16 *__restrict__ a, const bf16 *__restrict__ b, %s *__restrict__ c)\n{\n\tmm_begin();\n", l->block, name, type);
 	text_printf(t, "\t__shared__ __align__(16) bf16 tile[%d][%d];\n", warps, bytes / 2);
 	text_printf(t, "\tconst int warp = threadIdx.x / 32, p = blockIdx.x * %d + warp, p0 = p / %ld, p1 = p %% %ld;\n", warps, (long)g->batch1, (long)g->batch1);
 	text_printf(t, "\tif (p >= %ld) return;\n", (long)batch);

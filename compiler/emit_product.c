@@ -16,6 +16,7 @@
 #define RUN_OF 8
 #define ATOM 512 /* elements: a tile's place in shared memory (mm_place) */
 #define BRIEF 128 /* summed places of which there are few */
+#define PARK 80      /* values of a thread, from which its column sums wait elsewhere */
 #define LONG 512 /* summed places of which it pays to have more in a tile */
 #define SHARED (227 * 1024) /* bytes of a multiprocessor */
 #define BLOCK_SHARED (98 * 1024) /* that every GPU since sm_80 has for a block */
@@ -115,12 +116,18 @@ sums_held(const Kernel *k)
 	return n;
 }
 
-/* How many blocks registers allow: a thread's share of the result, and its column sums. */
+/* Registers of a thread: its share of the result, and its column sums. */
+static int
+values_held(const Kernel *k, const Blocks *s)
+{
+	return s->rows * s->columns / s->threads + sums_held(k);
+}
+
+/* How many blocks they allow. */
 static int
 held_blocks(const Kernel *k, const Blocks *s)
 {
-	int values = s->rows * s->columns / s->threads + sums_held(k);
-	return (values < 32 ? 3 : 2) * 256 / s->threads;
+	return (values_held(k, s) < 32 ? 3 : 2) * 256 / s->threads;
 }
 
 static Blocks
@@ -260,24 +267,46 @@ compute_run(Emit *e, const Side *s, const Blocks *h, const char *to)
 	free(there);
 }
 
+/* Lines behind the operand's end are zeros, for which nothing is looked up. */
+static void
+skip_line(Emit *e, const Side *s, const Blocks *h, const char *to)
+{
+	const char *from[] = {[ROW] = "first", [COLUMN] = "column0", [PLACE] = "place0"};
+	int by[] = {[ROW] = h->rows, [COLUMN] = h->columns, [PLACE] = h->depth};
+	int64_t size = e->k->size[s->across];
+	if (size % by[s->across] == 0)
+		return;
+	emit_line(e, "if (%s + line >= %ld) {", from[s->across], (long)size);
+	emit_line(e, "\t*(uint4 *)(%s) = make_uint4(0, 0, 0, 0);", to);
+	emit_line(e, "\tcontinue;");
+	emit_line(e, "}");
+}
+
 /* A function that brings the tile from summed place place0 on into shared memory. */
 static void
 define_fetch(Emit *e, const Side *s, const Blocks *h)
 {
 	int run = s->run > 1 ? s->run : RUN_OF, pieces = s->width / run, all = s->lines * pieces;
 	bool even = h->threads % pieces == 0; /* a thread stays at its place of the lines */
+	bool lines = s->run == 1 && s->lines % h->threads == 0; /* a thread has whole lines: their places are known to the compiler */
 	emit_line(e, "const auto fetch_%s = [&](bf16 *to, int place0) {", s->name);
 	e->indent++;
-	if (even)
+	if (lines)
+		emit_line(e, "const int line0 = mm_anew(threadIdx.x);");
+	else if (even)
 		emit_line(e, "const int t = mm_anew(threadIdx.x), line0 = t / %d, at = t %% %d * %d;", pieces, pieces, run);
 	cu_open_unrolled(e, arena_printf(e->k->arena, "int turn = 0; turn < %d; turn++", (all + h->threads - 1) / h->threads));
-	if (even)
+	if (lines)
+		emit_line(e, "const int line = line0 + turn / %d * %d, at = turn %% %d * %d;", pieces, h->threads, pieces, run);
+	else if (even)
 		emit_line(e, "const int line = line0 + turn * %d;", h->threads / pieces);
 	else
 		emit_line(e, "const int p = turn * %d + threadIdx.x, line = p / %d, at = p %% %d * %d;", h->threads, pieces, pieces, run);
 	if (all % h->threads)
 		emit_line(e, "if (line >= %d) break;", s->lines);
 	const char *to = arena_printf(e->k->arena, "to + mm_place<%d, %d>(line, at)", s->lines, s->width);
+	if (s->run == 1)
+		skip_line(e, s, h, to);
 	if (s->load && s->run > 1)
 		copy_run(e, s, h, to);
 	else if (s->load)
@@ -474,7 +503,14 @@ walks(const Kernel *k, const Blocks *h)
 	return k->columns && k->size[ROW] > h->rows;
 }
 
-/* A thread's column sums. again: where they wait in shared memory while a product has the registers, and when they are taken. */
+/* Do they wait in shared memory while a product has the registers? */
+static bool
+parks(const Kernel *k, const Blocks *h)
+{
+	return walks(k, h) && values_held(k, h) > PARK;
+}
+
+/* A thread's column sums. again: where they wait in shared memory, when they are taken. */
 static void
 take_sums(Emit *e, const char *again)
 {
@@ -499,7 +535,7 @@ keep_sums(Emit *e)
 static int64_t
 name_sums(Emit *e, const Blocks *h, int64_t at)
 {
-	for (int i = 0; i < e->k->nstore && walks(e->k, h); i++) {
+	for (int i = 0; i < e->k->nstore && parks(e->k, h); i++) {
 		if (!e->k->store[i].column)
 			continue;
 		emit_line(e, "float *const kept%d = (float *)(shared + %ld);", i, (long)at);
@@ -570,19 +606,25 @@ emit_product(Emit *e, const char *name, Launch *l)
 	emit_line(e, "int first = block %% %ld * %d;", (long)parts, h.rows);
 	define_fetch(e, &left, &h);
 	define_fetch(e, &right, &h);
+	bool parked = parks(k, &h);
+	if (!parked)
+		take_sums(e, NULL);
 	if (walks(k, &h)) {
 		emit_line(e, "for (; first < %ld; first += %d) {", (long)k->size[ROW], h.rows);
 		e->indent++;
 	}
 	put_product(e, &left, &right, &h);
-	take_sums(e, walks(k, &h) ? "if (first > 0) " : NULL);
+	if (parked)
+		take_sums(e, "if (first > 0) ");
 	put_results(e, &h, column);
-	if (walks(k, &h)) {
+	if (parked)
 		keep_sums(e);
+	if (walks(k, &h)) {
 		emit_line(e, "__syncthreads();");
 		cu_close(e);
-		take_sums(e, "");
 	}
+	if (parked)
+		take_sums(e, "");
 	if (k->columns)
 		column_sums(e, &h);
 	text_puts(e->t, "}\n\n");

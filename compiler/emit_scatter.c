@@ -204,6 +204,6 @@ void
 emit_sort_cuda(Text *t, const Node *n, const char *name, Launch *l)
 {
 	*l = (Launch){.grid = 1, .block = 1024};
-	text_printf(t, "extern \"C\" __global__ void __launch_bounds__(1024)\n%s(const int *__restrict__ a0, int *a1)\n{\n", name);
+	text_printf(t, "extern \"C\" __global__ void __launch_bounds__(1024)\n%s(const int *__restrict__ a0, int *a1)\n{\n\tmm_begin_alone();\n", name);
 	text_printf(t, "\tmm_sort(%ld, %ld, a0, a1);\n}\n\n", (long)node_count(n->in[0]), (long)n->at[0]);
 }

@@ -15,7 +15,7 @@
 
 #define DEAR 6            /* operations */
 #define FEW 4096          /* places */
-#define MANY (1 << 23)    /* for which so many operations take longer than to start a kernel */
+#define MANY (6 << 23)    /* operations, which take longer than to start a kernel */
 
 static Kind kind(const Node *n) { return prim_info[n->op].kind; }
 
@@ -230,15 +230,27 @@ cheap_again(const Node *n, int m)
 	return out <= 4096 ? m <= 6 : in * 4 <= out * 5 && (m - 1) * in <= (m + 1) * out;
 }
 
-/* A root, a quotient and the like of few places (channels), which each of very many would compute anew: a kernel of its own takes less
-   than that. */
+/* Does it hang on leaves alone, by few operations? Its kernel waits for no other then, and runs beside them. */
+static bool
+of_leaves(const Node *n, int depth)
+{
+	bool ok = kind(n) == K_LEAF || ((kind(n) == K_ELEM || kind(n) == K_VIEW) && depth > 0);
+	for (int i = 0; i < n->nin; i++)
+		ok = ok && of_leaves(n->in[i], depth - 1);
+	return ok;
+}
+
+/* A power, a quotient and the like of few places (channels, the step's rate), which each of very many would compute anew: a kernel of its
+   own takes less than that. */
 static bool
 dear_again(const Fusion *f, const Node *n, const int *r, int m)
 {
-	if (!f->cuda || kind(n) != K_ELEM || prim_cost(n->op) < DEAR || node_count(n) > FEW)
+	int cost = prim_cost(n->op);
+	if (!f->cuda || kind(n) != K_ELEM || cost < DEAR || node_count(n) > FEW)
 		return false;
+	int64_t least = of_leaves(n, 4) ? MANY / 32 : MANY;
 	for (int i = 0; i < m; i++)
-		if (is_kernel(f, r[i]) && region_space(f, r[i]) >= MANY)
+		if (is_kernel(f, r[i]) && region_space(f, r[i]) * cost >= least)
 			return true;
 	return false;
 }

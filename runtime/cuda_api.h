@@ -44,13 +44,20 @@ void nvrtc_spilling(const char *log, char *name, size_t n);
 #else
 #define CUDA_FUNCS_12_4(F)
 #endif
-/* Version 12 gives the two without the edges' data, which are not used here. */
+/* Version 12 gives the two without the edges' data; there every edge is a plain one. */
 #if CUDA_VERSION >= 13000
 #define CAPTURE_INFO cuStreamGetCaptureInfo
 #define EDGE_DATA(x) x,
+#define EARLY_EDGE ((CUgraphEdgeData){.from_port = CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC, .type = CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC})
 #else
 #define CAPTURE_INFO cuStreamGetCaptureInfo_v2
 #define EDGE_DATA(x)
+#define EARLY_EDGE ((CUgraphEdgeData){0})
+#endif
+#if CUDA_VERSION < 12030
+typedef struct CUgraphEdgeData {
+	char type;
+} CUgraphEdgeData;
 #endif
 #define LT_FUNCS(F)                                                                                 \
 	F(cublasLtCreate) F(cublasLtDestroy) F(cublasLtGetVersion) F(cublasLtGetStatusString)       \

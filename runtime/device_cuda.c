@@ -18,6 +18,7 @@
 #define WORK_PARTS 4               /* of the workspace */
 #define PROFILE_COPIES 20
 #define SMEM_DEFAULT (48u << 10)   /* above it a kernel must ask */
+#define FEW_BLOCKS 264             /* two a multiprocessor of the largest GPUs, about */
 
 typedef struct CudaOp {
 	uint32_t kind; /* InstrKind */
@@ -28,6 +29,8 @@ typedef struct CudaOp {
 	size_t bytes;
 	CudaGemm gemm;
 	bool borrowed; /* the product is prepared by another op */
+	bool waits;    /* a kernel that waits by itself for what it depends on */
+	uint32_t readers; /* ops that depend on it */
 	const char *where;
 	CUgraphNode last; /* while capturing: of its latest issue */
 } CudaOp;
@@ -198,11 +201,18 @@ cuda_capture(Cuda *c, CudaEmit emit, const void *work, int copies, CUgraphExec *
 	return end_capture(c, ok, out, e);
 }
 
-/* What is issued next waits for the n nodes and for nothing else. */
+/* The edges to instruction i of a repetition. */
+typedef struct Edges {
+	CUgraphNode *node;
+	CUgraphEdgeData *data;
+	size_t n;
+} Edges;
+
+/* What is issued next waits for these nodes and for nothing else. */
 static bool
-wait_for(Cuda *c, CUgraphNode *node, size_t n, const char *where, Err *e)
+wait_for(Cuda *c, const Edges *b, const char *where, Err *e)
 {
-	return CU(c, where, e, cuStreamUpdateCaptureDependencies(c->stream, node, EDGE_DATA(NULL) n, CU_STREAM_SET_CAPTURE_DEPENDENCIES));
+	return CU(c, where, e, cuStreamUpdateCaptureDependencies(c->stream, b->node, EDGE_DATA(b->data) b->n, CU_STREAM_SET_CAPTURE_DEPENDENCIES));
 }
 
 /* The node that was issued last, which all of its instruction leads to. */
@@ -224,28 +234,52 @@ nothing_to_do(const CudaOp *o)
 	return (o->kind == I_COPY || o->kind == I_ZERO) && !o->bytes;
 }
 
-/* Nodes of those that instruction i of a repetition waits for. */
-static size_t
-nodes_before(const Exec *x, uint32_t i, bool first, CUgraphNode *out)
+static void
+count_readers(Exec *x)
 {
-	size_t n = 0;
+	for (uint32_t i = 0; i < x->nop; i++) {
+		const Depend *d = &x->depend[x->nop + i];
+		for (uint32_t k = 0; k < d->n; k++)
+			x->op[d->on[k] % x->nop].readers++;
+	}
+}
+
+/* A kernel that waits by itself may be launched as soon as all blocks of those before it have begun, so that its launch costs no time.
+   Blocks that wait keep others out: it has few, or is the next of a chain, beside which nothing need run. */
+static bool
+launched_early(const Cuda *c, const Exec *x, uint32_t i)
+{
 	const Depend *d = &x->depend[x->nop + i];
+	bool ok = c->major >= 9 && x->op[i].waits;
+	for (uint32_t k = 0; ok && k < d->n; k++) {
+		const CudaOp *o = &x->op[d->on[k] % x->nop];
+		ok = o->kind == I_KERNEL && (x->op[i].grid <= FEW_BLOCKS || (d->n == 1 && o->readers == 1));
+	}
+	return ok;
+}
+
+static void
+find_edges(const Cuda *c, const Exec *x, uint32_t i, bool first, Edges *out)
+{
+	const Depend *d = &x->depend[x->nop + i];
+	out->n = 0;
 	for (uint32_t k = 0; k < d->n; k++) {
 		if (first && d->on[k] < x->nop)
 			continue;
-		out[n++] = x->op[d->on[k] % x->nop].last;
+		out->node[out->n] = x->op[d->on[k] % x->nop].last;
+		out->data[out->n++] = launched_early(c, x, i) ? EARLY_EDGE : (CUgraphEdgeData){0};
 	}
-	return n;
 }
 
 static bool
-capture_copy(Cuda *c, Exec *x, bool first, CUgraphNode *before, Err *e)
+capture_copy(Cuda *c, Exec *x, bool first, Edges *before, Err *e)
 {
 	for (uint32_t i = 0; i < x->nop; i++) {
 		CudaOp *o = &x->op[i];
 		if (nothing_to_do(o)) /* nothing waits for it either */
 			continue;
-		if (!wait_for(c, before, nodes_before(x, i, first, before), o->where, e) || !emit_op(c, o, e) || !last_node(c, &o->last, o->where, e))
+		find_edges(c, x, i, first, before);
+		if (!wait_for(c, before, o->where, e) || !emit_op(c, o, e) || !last_node(c, &o->last, o->where, e))
 			return false;
 	}
 	return true;
@@ -254,11 +288,12 @@ capture_copy(Cuda *c, Exec *x, bool first, CUgraphNode *before, Err *e)
 static bool
 capture_repeats(Cuda *c, Exec *x, int64_t copies, CUgraphExec *out, Err *e)
 {
-	CUgraphNode *before = xcalloc(2 * x->nop, sizeof *before);
+	Edges before = {xcalloc(2 * x->nop, sizeof *before.node), xcalloc(2 * x->nop, sizeof *before.data), 0};
 	bool ok = begin_capture(c, e), begun = ok;
 	for (int64_t i = 0; ok && i < copies; i++)
-		ok = capture_copy(c, x, i == 0, before, e);
-	free(before);
+		ok = capture_copy(c, x, i == 0, &before, e);
+	free(before.node);
+	free(before.data);
 	return begun && end_capture(c, ok, out, e);
 }
 
@@ -328,6 +363,7 @@ prepare_kernel(Cuda *c, Exec *x, const PlanKernel *k, uint32_t narg, void **arg,
 	o->grid = k->grid;
 	o->block = k->block;
 	o->smem = k->smem;
+	o->waits = k->waits;
 	o->param = arena_alloc(&x->arena, narg * sizeof *o->param);
 	for (uint32_t i = 0; i < narg; i++)
 		o->param[i] = &arg[i];
@@ -471,6 +507,7 @@ cuda_prepare(Device *d, const PlanTargetset *s, const PlanProgram *p, const Bind
 	if (ok) {
 		share_workspace(x, b->base[SP_WORK], p->work_bytes, work);
 		x->depend = depend_find(&x->arena, &u.program, work);
+		count_readers(x);
 	}
 	if (!ok || !capture_program(c, x, e)) {
 		cuda_drop(d, x);

@@ -12,7 +12,7 @@
 
 #include "base.h"
 
-#define PLAN_VERSION 5
+#define PLAN_VERSION 6
 
 /* Element types: name, enum, bytes, C type, CUDA type. */
 #define DTYPES(X)                                                                                   \
@@ -170,7 +170,8 @@ typedef enum Init { INIT_CONST, INIT_NORMAL, INIT_UNIFORM, INIT_ORTHOGONAL } Ini
 	F(U32, module)                                                                              \
 	F(U32, grid)   /* CUDA: blocks; CPU: pieces that threads share out */                       \
 	F(U32, block)  /* CUDA threads a block; CPU: 1 */                                           \
-	F(U32, smem)   /* dynamic shared memory, bytes */
+	F(U32, smem)   /* dynamic shared memory, bytes */                                           \
+	F(U32, waits)  /* CUDA: 1 if it begins with griddepcontrol.wait, so that it may be launched before those that it depends on end */
 
 typedef enum Epilogue { EPI_NONE = 0, EPI_BIAS = 1, EPI_RELU = 2, EPI_GELU = 4 } Epilogue;
 

@@ -21,6 +21,9 @@ export -f compile
 nvrtc=$("$check")
 export nvrtc check kept=$build/kernels
 
+# waits FILE..: each kernel begins by waiting for those before it, beside which it may be launched (runtime/device_cuda.c).
+waits() { awk '/__global__/ { kernel = 1; n++ } kernel && /^{/ { getline; kernel = 0; if ($1 !~ /^mm_begin(_alone)?\(\);$/) { print FILENAME ": " $0; bad = 1 } } END { exit bad || !n }' "$@"; }
+
 for m in models/*.yaml tests/models/training.yaml; do
 	for p in fp32 tf32 bf16; do
 		src=$tmp/$(basename "$m" .yaml).$p
@@ -30,6 +33,7 @@ for m in models/*.yaml tests/models/training.yaml; do
 			tail -n 5 "$tmp/log"
 			continue
 		fi
+		run "$m in $p: the first line of each kernel" waits "$src"/*.cu
 		[ "${MMC_TEST_CUBINS:-}" != no ] || { skipped=$((skipped + 1)); continue; }
 		for arch in sm_80 sm_90; do
 			# two at a time; xargs ends with 123 if one failed

@@ -100,7 +100,7 @@ make_eval(PlanProgram *p, PlanKernel *k, PlanInstr *in, PlanRef *arg, PlanOutput
 {
 	static const char *const name[] = {"y", "big", "loss", "y", "big"}, *const role[] = {"prediction", "prediction", "loss", "loss", "loss"};
 	uint64_t bytes = (uint64_t)batch * 4;
-	*k = (PlanKernel){batch == 64 ? "eval64" : "eval1", 0, 1, 1, 0};
+	*k = (PlanKernel){batch == 64 ? "eval64" : "eval1", 0, 1, 1, 0, 0};
 	*dim = batch;
 	for (uint64_t i = 0; i < 4; i++)
 		arg[i] = ref(SP_DATA, i, 4);
@@ -153,7 +153,7 @@ write_plan(const Variant *v)
 		ref(SP_STAT, ROWS, 4), ref(SP_STAT, SEED, 4), ref(SP_STAT, SPE, 4), ref(SP_STAT, WEIGHT, 4), ref(SP_PARAM, 0, 24),
 		ref(SP_OPT, 0, 24), ref(SP_STAT, STEP, 4), ref(SP_STAT, LOG, LOG_STEPS * 12),
 	};
-	PlanKernel k[3] = {{"train", 0, 1, 1, 0}};
+	PlanKernel k[3] = {{"train", 0, 1, 1, 0, 0}};
 	PlanInstr in[3] = {{I_KERNEL, 0, targ, 13, 4, "all of a step", "model.yaml:9:1", 1000, 500, NULL, 0, 0, NULL, 0}};
 	PlanProgram prog[3] = {{"train", v->batch, NULL, 0, k, 1, in, 1, NULL, 0, v->act, v->act, 0, 0}};
 	PlanRef arg[2][13], oref[2][5];

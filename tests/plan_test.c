@@ -288,7 +288,7 @@ test_damage(const char *file, size_t n)
 	memcpy(bad, file, n);
 	bad[8] = 9;
 	CHECK(!decodes(bad, n, &e) &&
-	      !strcmp(e.msg, "plan was written by format version 9, this mmrun reads 5: compile the model again"));
+	      !strcmp(e.msg, "plan was written by format version 9, this mmrun reads 6: compile the model again"));
 	CHECK(!decodes("not a plan", 10, &e) && strstr(e.msg, "not a plan"));
 
 	/* The same behind a checksum that fits: now the decoder's own bounds and the verifier stand alone. */

@@ -55,6 +55,26 @@ mm_erf(float x)
 	return a * p * r;
 }
 
+/* Every kernel begins so: here it waits for those that it depends on, beside which it was launched, and then lets those that depend on it
+   be launched, which wait in turn (programmatic dependent launch). */
+__device__ __forceinline__ void
+mm_begin()
+{
+#if __CUDA_ARCH__ >= 900
+	asm volatile("griddepcontrol.wait;" ::: "memory");
+	asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+/* A block that works long by itself: those that wait for it would keep others from the multiprocessors. */
+__device__ __forceinline__ void
+mm_begin_alone()
+{
+#if __CUDA_ARCH__ >= 900
+	asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 /* NaN wins */
 #define mm_max(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
 #define mm_min(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
@@ -195,38 +215,48 @@ mm_combine(T v)
 	return v;
 }
 
-/* Combines v over the Y warps of a block, lane by lane, in order. Every thread of the block calls it. */
-template <int Y, class F, class T> __device__ __forceinline__ T
+/* Combines v over the Y threads of each of SIDE places side by side, in an order that is always the same. Every thread of the
+   block calls it, and has the result. */
+template <int Y, int SIDE, class F, class T> __device__ __forceinline__ T
 mm_columns(T v)
 {
-	__shared__ T part[Y][32];
-	const int lane = threadIdx.x % 32;
-	part[threadIdx.x / 32][lane] = v;
-	__syncthreads();
-	v = part[0][lane];
+	constexpr int WARPS = Y * SIDE / 32;
+	__shared__ T part[WARPS][SIDE];
+	const int place = threadIdx.x % SIDE;
 #pragma unroll
-	for (int y = 1; y < Y; y++)
-		v = F::f(v, part[y][lane]);
+	for (int d = 16; d >= SIDE; d /= 2)
+		v = F::f(v, __shfl_xor_sync(0xffffffffu, v, d));
+	part[threadIdx.x / 32][place] = v;
+	__syncthreads();
+	v = part[0][place];
+#pragma unroll
+	for (int y = 1; y < WARPS; y++)
+		v = F::f(v, part[y][place]);
 	__syncthreads();
 	return v;
 }
 
 /* The same for four values a thread. */
-template <int Y, class F, class T> __device__ __forceinline__ void
+template <int Y, int SIDE, class F, class T> __device__ __forceinline__ void
 mm_columns4(T *v)
 {
-	__shared__ mm_four<T> part[Y][32];
-	const int lane = threadIdx.x % 32;
+	constexpr int WARPS = Y * SIDE / 32;
+	__shared__ mm_four<T> part[WARPS][SIDE];
+	const int place = threadIdx.x % SIDE;
 	mm_four<T> x;
 #pragma unroll
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 4; i++) {
 		x.v[i] = v[i];
-	part[threadIdx.x / 32][lane] = x;
-	__syncthreads();
-	x = part[0][lane];
 #pragma unroll
-	for (int y = 1; y < Y; y++) {
-		const mm_four<T> p = part[y][lane];
+		for (int d = 16; d >= SIDE; d /= 2)
+			x.v[i] = F::f(x.v[i], __shfl_xor_sync(0xffffffffu, x.v[i], d));
+	}
+	part[threadIdx.x / 32][place] = x;
+	__syncthreads();
+	x = part[0][place];
+#pragma unroll
+	for (int y = 1; y < WARPS; y++) {
+		const mm_four<T> p = part[y][place];
 #pragma unroll
 		for (int i = 0; i < 4; i++)
 			x.v[i] = F::f(x.v[i], p.v[i]);
