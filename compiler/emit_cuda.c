@@ -806,7 +806,7 @@ serial_kernel(Emit *e, const char *name, Launch *l)
 		side = places >= 132 * 128 ? 128 : places >= 64 ? 64 : 32;
 	l->block = side * y;
 	l->grid = (int)((places + side - 1) / side);
-	signature_for(e, name, l->block, held > MANY || (s.width == 4 && y > 1) ? 768 : k->nval >= LARGE || dear(k, NULL) ? 512 : 0);
+	signature_for(e, name, l->block, held > MANY ? 768 : k->nval >= LARGE || dear(k, NULL) ? 512 : s.width == 4 && y > 1 ? 768 : 0);
 	emit_line(e, "const int place = blockIdx.x * %d + threadIdx.x%s;", side, y > 1 ? arena_printf(k->arena, " %% %d", side) : "");
 	if (places % side) {
 		emit_line(e, "const int o = (place < %ld ? place : %ld) * %d;", (long)places, (long)places - 1, s.width);
