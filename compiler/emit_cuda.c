@@ -12,6 +12,7 @@
 
 #include "emit_cuda.h"
 
+#define PARTS (32 << 10) /* bytes of shared memory for the parts of column sums */
 #define MANY 12  /* vectors of four in registers, with which a thread is a large one */
 #define LARGE 32 /* values of a kernel, for which ptxas is not to aim at 64 registers or fewer, and spill */
 #define AHEAD 96 /* bytes that a thread may hold of the next row */
@@ -506,32 +507,53 @@ row_body(Emit *e, const Shape *s, bool held)
 	emit_line(e, "}");
 }
 
-/* Column sums of the block's part: those of its groups of threads, added in order. */
+/* The sums of store i, those of a warp's groups added, to part[first ..]. */
+static void
+put_parts(Emit *e, const Shape *s, int i, int first)
+{
+	text_puts(e->t, "#pragma unroll\n");
+	emit_line(e, "for (int c = 0; c < %d; c++)", s->chunks);
+	emit_line(e, "\tfor (int w = 0; w < %d; w++) {", s->width);
+	emit_line(e, "\t\tconst int f = (c * %d + t) * %d + w;", s->threads, s->width);
+	if (s->threads < 32) {
+		emit_line(e, "\t\tconst float x = mm_groups<%d>(sum%d[%s]);", s->threads, i, e->lane);
+		emit_line(e, "\t\tif (threadIdx.x %% 32 < %d && f < %ld) part[%d + threadIdx.x / 32][f] = x;", s->threads, (long)e->k->row, first);
+	} else {
+		emit_line(e, "\t\tif (f < %ld) part[%d + group][f] = sum%d[%s];", (long)e->k->row, first, i, e->lane);
+	}
+	emit_line(e, "\t}");
+}
+
+/* Column sums of the block's part: those of its groups of threads, added in an order that is always the same. */
 static void
 column_stores(Emit *e, const Shape *s, int groups)
 {
 	Kernel *k = e->k;
-	emit_line(e, "__shared__ float part[%d][%ld];", groups, (long)k->row);
+	int parts = s->threads < 32 ? groups * s->threads / 32 : groups, sums = 0, together, done = 0;
+	for (int i = 0; i < k->nstore; i++)
+		sums += k->store[i].column;
+	together = 4 * parts * k->row * sums <= PARTS ? sums : 1;
+	emit_line(e, "__shared__ float part[%d][%ld];", together * parts, (long)k->row);
 	for (int i = 0; i < k->nstore; i++) {
-		const LStore *st = &k->store[i];
-		if (!st->column)
+		if (!k->store[i].column)
 			continue;
-		text_puts(e->t, "#pragma unroll\n");
-		emit_line(e, "for (int c = 0; c < %d; c++)", s->chunks);
-		emit_line(e, "\tfor (int w = 0; w < %d; w++) {", s->width);
-		emit_line(e, "\t\tconst int f = (c * %d + t) * %d + w;", s->threads, s->width);
-		emit_line(e, "\t\tif (f < %ld) part[group][f] = sum%d[%s];", (long)k->row, i, e->lane);
-		emit_line(e, "\t}");
+		put_parts(e, s, i, done++ % together * parts);
+		if (done % together)
+			continue;
 		emit_line(e, "__syncthreads();");
 		emit_line(e, "for (int f = threadIdx.x; f < %ld; f += %d) {", (long)k->row, groups * s->threads);
 		e->indent++;
 		emit_line(e, "%s", cu_row_axes(e, "f"));
 		emit_line(e, "const int i0 = blockIdx.x;");
-		emit_line(e, "float s = part[0][f];");
-		emit_line(e, "for (int g = 1; g < %d; g++) s += part[g][f];", groups);
-		char *ix = ix_text(e, st->ix);
-		emit_line(e, "a%d[%s] = s;", arg_index(k, st->node), ix);
-		free(ix);
+		for (int j = together == 1 ? i : 0, first = 0; j <= i; j++) {
+			const LStore *st = &k->store[j];
+			if (!st->column)
+				continue;
+			char *ix = ix_text(e, st->ix);
+			emit_line(e, "a%d[%s] = mm_down<%d>(&part[%d][f], %ld);", arg_index(k, st->node), ix, parts, first, (long)k->row);
+			first += parts;
+			free(ix);
+		}
 		e->indent--;
 		emit_line(e, "}");
 		emit_line(e, "__syncthreads();");

@@ -215,6 +215,27 @@ mm_combine(T v)
 	return v;
 }
 
+/* v of the groups of T threads of a warp, added place by place. */
+template <int T> __device__ __forceinline__ float
+mm_groups(float v)
+{
+#pragma unroll
+	for (int d = 16; d >= T; d /= 2)
+		v += __shfl_xor_sync(0xffffffffu, v, d);
+	return v;
+}
+
+/* The sum of N floats, one every `step`, in order. */
+template <int N> __device__ __forceinline__ float
+mm_down(const float *part, int step)
+{
+	float s = part[0];
+#pragma unroll
+	for (int i = 1; i < N; i++)
+		s += part[i * step];
+	return s;
+}
+
 /* Combines v over the Y threads of each of SIDE places side by side, in an order that is always the same. Every thread of the
    block calls it, and has the result. */
 template <int Y, int SIDE, class F, class T> __device__ __forceinline__ T
