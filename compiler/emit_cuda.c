@@ -516,7 +516,7 @@ put_parts(Emit *e, const Shape *s, int i, int first)
 	emit_line(e, "\tfor (int w = 0; w < %d; w++) {", s->width);
 	emit_line(e, "\t\tconst int f = (c * %d + t) * %d + w;", s->threads, s->width);
 	if (s->threads < 32) {
-		emit_line(e, "\t\tconst float x = mm_groups<%d>(sum%d[%s]);", s->threads, i, e->lane);
+		emit_line(e, "\t\tconst float x = mm_across<%d, mm_sum>(sum%d[%s]);", s->threads, i, e->lane);
 		emit_line(e, "\t\tif (threadIdx.x %% 32 < %d && f < %ld) part[%d + threadIdx.x / 32][f] = x;", s->threads, (long)e->k->row, first);
 	} else {
 		emit_line(e, "\t\tif (f < %ld) part[%d + group][f] = sum%d[%s];", (long)e->k->row, first, i, e->lane);

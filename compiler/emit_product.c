@@ -153,6 +153,10 @@ shape_of(const Kernel *k, Side *left, Side *right)
 	return s;
 }
 
+/* Where a tile begins along an axis, and how long it is. */
+static const char *const tile_start[] = {[ROW] = "first", [COLUMN] = "column0", [PLACE] = "place0"};
+static int tile_side(const Blocks *h, int axis) { return axis == PLACE ? h->depth : axis == ROW ? h->rows : h->columns; }
+
 /* Conditions that the tile's place is one of the kernel's, and then the operand's own. */
 static char *
 condition(Emit *e, const Side *s, const Blocks *h)
@@ -161,8 +165,7 @@ condition(Emit *e, const Side *s, const Blocks *h)
 	Text t = {0};
 	int along[2] = {s->along, s->across};
 	for (int i = 0; i < 2; i++) {
-		int by = along[i] == PLACE ? h->depth : along[i] == ROW ? h->rows : h->columns;
-		if (k->size[along[i]] % by)
+		if (k->size[along[i]] % tile_side(h, along[i]))
 			text_printf(&t, "%si%d < %ld", t.n ? " && " : "", along[i], (long)k->size[along[i]]);
 	}
 	if (s->guard) {
@@ -178,8 +181,7 @@ condition(Emit *e, const Side *s, const Blocks *h)
 static void
 name_place(Emit *e, const Side *s, const char *add)
 {
-	const char *from[] = {[ROW] = "first", [COLUMN] = "column0", [PLACE] = "place0"};
-	emit_line(e, "const int i%d = %s + line, i%d = %s + at%s;", s->across, from[s->across], s->along, from[s->along], add);
+	emit_line(e, "const int i%d = %s + line, i%d = %s + at%s;", s->across, tile_start[s->across], s->along, tile_start[s->along], add);
 }
 
 /* The address of a run: what stays from tile to tile first, so that it is computed once. */
@@ -271,12 +273,10 @@ compute_run(Emit *e, const Side *s, const Blocks *h, const char *to)
 static void
 skip_line(Emit *e, const Side *s, const Blocks *h, const char *to)
 {
-	const char *from[] = {[ROW] = "first", [COLUMN] = "column0", [PLACE] = "place0"};
-	int by[] = {[ROW] = h->rows, [COLUMN] = h->columns, [PLACE] = h->depth};
 	int64_t size = e->k->size[s->across];
-	if (size % by[s->across] == 0)
+	if (size % tile_side(h, s->across) == 0)
 		return;
-	emit_line(e, "if (%s + line >= %ld) {", from[s->across], (long)size);
+	emit_line(e, "if (%s + line >= %ld) {", tile_start[s->across], (long)size);
 	emit_line(e, "\t*(uint4 *)(%s) = make_uint4(0, 0, 0, 0);", to);
 	emit_line(e, "\tcontinue;");
 	emit_line(e, "}");

@@ -262,12 +262,13 @@ static void
 find_edges(const Cuda *c, const Exec *x, uint32_t i, bool first, Edges *out)
 {
 	const Depend *d = &x->depend[x->nop + i];
+	CUgraphEdgeData edge = launched_early(c, x, i) ? EARLY_EDGE : (CUgraphEdgeData){0};
 	out->n = 0;
 	for (uint32_t k = 0; k < d->n; k++) {
 		if (first && d->on[k] < x->nop)
 			continue;
 		out->node[out->n] = x->op[d->on[k] % x->nop].last;
-		out->data[out->n++] = launched_early(c, x, i) ? EARLY_EDGE : (CUgraphEdgeData){0};
+		out->data[out->n++] = edge;
 	}
 }
 

@@ -638,24 +638,33 @@ test_flow(void)
 	FLOW("0+0; < 0+0", NULL);
 }
 
-/* Two products of many heads, whose results lie beside each other in each row: more pieces than are looked at singly, but for the heads
-   of a row being one. */
+/* Two products of `heads` columns, each column `step` elements from the next and each row 2 * heads, the second's result `second` bytes
+   behind the first's, each of `extent` bytes; then a copy of as many elements as there are rows from the start. Free a afterwards. */
+static Plan *
+two_products(Arena *a, int rows, int heads, int step, uint64_t second, uint64_t extent)
+{
+	Plan *p = make_plan(a);
+	PlanProgram *g = p->set[0].program;
+	g->noutput = 0;
+	g->act_bytes = 8ull * (uint64_t)heads * (uint64_t)rows;
+	p->param_bytes = 4 * (uint64_t)rows;
+	LIST(a, g, gemm, {.m = rows, .n = 1, .k = 1, .ars = 1, .acs = 1, .brs = 1, .bcs = 1, .crs = 2 * heads, .batch0 = 1, .batch1 = heads, .c1 = step, .alpha = 1});
+	LIST(a, g, instr, {.kind = I_GEMM, .what = "q", .loc = ""}, {.kind = I_GEMM, .what = "k", .loc = ""}, {.kind = I_COPY, .what = "row", .loc = "", .nout = 1});
+	LIST(a, &g->instr[0], arg, {SP_PARAM, 0, p->param_bytes}, {SP_PARAM, 0, 4}, {SP_ACT, 0, extent});
+	LIST(a, &g->instr[1], arg, {SP_PARAM, 0, p->param_bytes}, {SP_PARAM, 0, 4}, {SP_ACT, second, extent});
+	LIST(a, &g->instr[2], arg, {SP_PARAM, 0, p->param_bytes}, {SP_ACT, 0, p->param_bytes});
+	return p;
+}
+
+/* Results that lie beside each other in each row: more pieces than are looked at singly, but for the heads of a row being one. */
 static void
 test_flow_heads(void)
 {
 	enum { ROWS = 2048, HEADS = 4096 };
 	Arena a = {0};
-	Plan *p = make_plan(&a);
-	PlanProgram *g = p->set[0].program;
 	uint64_t row = 4 * HEADS, all = 2 * row * (ROWS - 1) + row;
-	g->noutput = 0;
-	g->act_bytes = 2 * row * ROWS;
-	p->param_bytes = 4 * ROWS;
-	LIST(&a, g, gemm, {.m = ROWS, .n = 1, .k = 1, .ars = 1, .acs = 1, .brs = 1, .bcs = 1, .crs = 2 * HEADS, .batch0 = 1, .batch1 = HEADS, .c1 = 1, .alpha = 1});
-	LIST(&a, g, instr, {.kind = I_GEMM, .what = "q", .loc = ""}, {.kind = I_GEMM, .what = "k", .loc = ""}, {.kind = I_COPY, .what = "row", .loc = "", .nout = 1});
-	LIST(&a, &g->instr[0], arg, {SP_PARAM, 0, 4 * ROWS}, {SP_PARAM, 0, 4}, {SP_ACT, 0, all});
-	LIST(&a, &g->instr[1], arg, {SP_PARAM, 0, 4 * ROWS}, {SP_PARAM, 0, 4}, {SP_ACT, row, all});
-	LIST(&a, &g->instr[2], arg, {SP_PARAM, 0, 4 * ROWS}, {SP_ACT, 0, 4 * ROWS});
+	Plan *p = two_products(&a, ROWS, HEADS, 1, row, all);
+	PlanProgram *g = p->set[0].program;
 	expect(p, NULL, __LINE__);
 	g->gemm[0].batch1 = HEADS - 1; /* then one head of a row is not there */
 	g->instr[0].arg[2].bytes = g->instr[1].arg[2].bytes = all - 4;
@@ -664,26 +673,18 @@ test_flow_heads(void)
 	arena_free(&a);
 }
 
-/* Two products whose columns alternate, with more pieces than are looked at: what is left of the first is not dead. */
+/* Results whose columns alternate, with more pieces than are looked at: what is left of the first is not dead. */
 static void
 test_flow_gaps(void)
 {
 	enum { ROWS = 4096, COLUMNS = 2048 };
 	Arena a = {0};
-	Plan *p = make_plan(&a);
+	uint64_t all = 8ull * COLUMNS * ROWS;
+	Plan *p = two_products(&a, ROWS, COLUMNS, 2, 4, all - 4);
 	PlanProgram *g = p->set[0].program;
-	uint64_t row = 8 * COLUMNS, all = row * ROWS - 4;
-	g->noutput = 0;
-	g->act_bytes = row * ROWS;
-	p->param_bytes = 4 * ROWS;
-	LIST(&a, g, gemm, {.m = ROWS, .n = 1, .k = 1, .ars = 1, .acs = 1, .brs = 1, .bcs = 1, .crs = 2 * COLUMNS, .batch0 = 1, .batch1 = COLUMNS, .c1 = 2, .alpha = 1});
-	LIST(&a, g, instr, {.kind = I_GEMM, .what = "q", .loc = ""}, {.kind = I_GEMM, .what = "k", .loc = ""}, {.kind = I_COPY, .what = "row", .loc = "", .nout = 1});
-	LIST(&a, &g->instr[0], arg, {SP_PARAM, 0, 4 * ROWS}, {SP_PARAM, 0, 4}, {SP_ACT, 0, all});
-	LIST(&a, &g->instr[1], arg, {SP_PARAM, 0, 4 * ROWS}, {SP_PARAM, 0, 4}, {SP_ACT, 4, all});
-	LIST(&a, &g->instr[2], arg, {SP_PARAM, 0, 4 * ROWS}, {SP_ACT, 0, 4 * ROWS});
 	expect(p, NULL, __LINE__);
 	g->act_bytes += 4; /* what none of them reaches */
-	g->instr[2].arg[1].off = row * ROWS + 4 - 4 * ROWS;
+	g->instr[2].arg[1].off = all + 4 - 4 * ROWS;
 	expect(p, "which no earlier instruction wrote", __LINE__);
 	arena_free(&a);
 }

@@ -215,13 +215,13 @@ mm_combine(T v)
 	return v;
 }
 
-/* v of the groups of T threads of a warp, added place by place. */
-template <int T> __device__ __forceinline__ float
-mm_groups(float v)
+/* Combines v over the lanes of a warp that are equal modulo N, to all of them. */
+template <int N, class F, class T> __device__ __forceinline__ T
+mm_across(T v)
 {
 #pragma unroll
-	for (int d = 16; d >= T; d /= 2)
-		v += __shfl_xor_sync(0xffffffffu, v, d);
+	for (int d = 16; d >= N; d /= 2)
+		v = F::f(v, __shfl_xor_sync(0xffffffffu, v, d));
 	return v;
 }
 
@@ -244,10 +244,7 @@ mm_columns(T v)
 	constexpr int WARPS = Y * SIDE / 32;
 	__shared__ T part[WARPS][SIDE];
 	const int place = threadIdx.x % SIDE;
-#pragma unroll
-	for (int d = 16; d >= SIDE; d /= 2)
-		v = F::f(v, __shfl_xor_sync(0xffffffffu, v, d));
-	part[threadIdx.x / 32][place] = v;
+	part[threadIdx.x / 32][place] = mm_across<SIDE, F>(v);
 	__syncthreads();
 	v = part[0][place];
 #pragma unroll
@@ -266,12 +263,8 @@ mm_columns4(T *v)
 	const int place = threadIdx.x % SIDE;
 	mm_four<T> x;
 #pragma unroll
-	for (int i = 0; i < 4; i++) {
-		x.v[i] = v[i];
-#pragma unroll
-		for (int d = 16; d >= SIDE; d /= 2)
-			x.v[i] = F::f(x.v[i], __shfl_xor_sync(0xffffffffu, x.v[i], d));
-	}
+	for (int i = 0; i < 4; i++)
+		x.v[i] = mm_across<SIDE, F>(v[i]);
 	part[threadIdx.x / 32][place] = x;
 	__syncthreads();
 	x = part[0][place];
